@@ -1,0 +1,13 @@
+# Flags shared by every target of ours. Warnings are errors.
+add_library(moeopt_flags INTERFACE)
+target_compile_options(moeopt_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
+  -Woverloaded-virtual -Wundef -Wimplicit-fallthrough -fno-math-errno -ffp-contract=off>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(moeopt_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-psabi>)
+endif()
+if(MOEOPT_SANITIZE)
+  target_compile_options(moeopt_flags INTERFACE
+    -fsanitize=${MOEOPT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1)
+  target_link_options(moeopt_flags INTERFACE -fsanitize=${MOEOPT_SANITIZE})
+endif()

@@ -1,0 +1,28 @@
+// The one JSON parser for outside data: bounded in bytes, depth and nodes, strict on duplicate keys
+// and UTF-8. Everything that reads a file or a body goes through parse_json.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace moeopt {
+
+using Json = nlohmann::json;
+
+struct JsonLimits {
+  std::size_t bytes = std::size_t{64} << 20;
+  int depth = 64;
+  std::size_t nodes = 8'000'000;
+};
+
+// Parses `text`; `where` (a file or field name) opens every message.
+// Throws Error(kInvalidData) on anything that is not exactly one JSON value within the limits, on a
+// duplicate key, on a number out of range and on NaN or Infinity.
+Json parse_json(std::string_view text, std::string_view where, const JsonLimits& limits = {});
+
+// Reads and parses a whole file; Error(kNotFound) or Error(kIo) when it cannot be read.
+Json parse_json_file(const std::filesystem::path& file, const JsonLimits& limits = {});
+
+}  // namespace moeopt
