@@ -1,0 +1,81 @@
+// Backend: owns a model's weights, its KV blocks and the whole forward pass.
+// The engine calls prepare, launch and wait from one thread, in that order for a step, and may
+// launch step n + 1 before it waits for step n. Every call is made from the engine's thread.
+// Invariants: prepare() does host work and never waits for the device; no allocation after
+// construction; a row's result does not depend on what else is in the step.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/sampling_params.h"
+#include "backend/step_plan.h"
+#include "model/model_spec.h"
+#include "plan/kv_layout.h"
+
+namespace moeopt {
+
+// Names a launched step; tickets count up from 1.
+struct Ticket {
+  std::uint64_t step = 0;
+};
+
+struct TokenLogprob {
+  std::int32_t id;
+  float logprob;
+};
+
+// One entry per sample of the plan that had kSampleToken, in the plan's order.
+struct SampledToken {
+  std::int32_t slot;
+  std::int32_t id;
+  float logprob;                          // of `id`, natural log, before penalties and temperature
+  std::span<const TokenLogprob> top;      // the n_logprobs best, descending
+  bool finite;                            // false: the row's logits held NaN; `id` is meaningless
+};
+
+// Valid until the next launch() but one; owned by the backend.
+struct StepResult {
+  std::span<const SampledToken> sampled;
+  std::span<const float> logits;                 // rows with kWantLogits, [rows, vocab]
+  std::span<const std::uint32_t> expert_counts;  // [n_layers, max experts]: rows routed, this step
+};
+
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  virtual std::string name() const = 0;  // "reference", "cpu (amx)", ...
+  virtual const ModelSpec& model() const = 0;
+  virtual const StepCapacity& capacity() const = 0;
+  virtual const KvLayout& kv_layout() const = 0;
+  virtual int kv_blocks() const = 0;
+
+  // A sequence takes a slot: its sampling parameters and the tokens that penalties count as prompt.
+  // Not while a launched step that uses the slot is unfinished.
+  virtual void bind_slot(int slot, const SamplingParams& params,
+                         std::span<const std::int32_t> prompt) = 0;
+
+  virtual void prepare(const StepPlan& plan) = 0;
+  virtual Ticket launch() = 0;
+  virtual StepResult wait(Ticket ticket) = 0;
+
+  // How many layers' keys and values of a launched step with signal_kv are in place. Any thread.
+  virtual int kv_layers_done(Ticket ticket) const = 0;
+
+  // Steps, tokens and (token, expert) rows that the forward pass itself counted since construction.
+  struct Counters {
+    std::uint64_t steps = 0;
+    std::uint64_t tokens = 0;
+    std::uint64_t moe_layer_launches = 0;
+    std::uint64_t expert_rows = 0;
+  };
+  virtual Counters counters() const = 0;
+};
+
+}  // namespace moeopt
