@@ -63,6 +63,28 @@ std::string_view nearest_match(std::string_view word,
   return best;
 }
 
+std::string printable(std::string_view text, std::size_t limit) {
+  const bool cut = text.size() > limit;
+  if (cut) {
+    const auto continues = [&](std::size_t at) {
+      return (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u;
+    };
+    while (limit > 0 && continues(limit)) --limit;
+    text = text.substr(0, limit);
+  }
+  std::string out;
+  out.reserve(text.size() + 3);
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return cut ? out + "..." : out;
+}
+
 std::string format_bytes(std::uint64_t bytes) {
   static constexpr std::array<std::string_view, 6> kUnits = {" B",   " KiB", " MiB",
                                                              " GiB", " TiB", " PiB"};
