@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/strings.h"
 
 namespace moeopt {
 namespace {
@@ -12,7 +13,8 @@ namespace {
 // Builds the document and refuses what nlohmann's own builder would let pass.
 class BoundedBuilder : public nlohmann::json_sax<Json> {
  public:
-  BoundedBuilder(std::string_view where, const JsonLimits& limits) : where_(where), limits_(limits) {}
+  BoundedBuilder(std::string_view where, const JsonLimits& limits)
+      : where_(where), limits_(limits) {}
 
   Json take() { return std::move(root_); }
 
@@ -33,7 +35,7 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (open_.back()->contains(name)) refuse(fmt::format("duplicate key \"{}\"", shorten(name)));
+    if (open_.back()->contains(name)) refuse(fmt::format("duplicate key \"{}\"", printable(name)));
     key_ = std::move(name);
     return true;
   }
@@ -42,16 +44,12 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
                    const nlohmann::detail::exception& error) override {
     std::string_view why = error.what();  // "[json.exception.parse_error.101] parse error at ..."
     if (const auto end = why.find("] "); end != std::string_view::npos) why.remove_prefix(end + 2);
-    refuse(fmt::format("not valid JSON at byte {}: {}", position, shorten(why)));
+    refuse(fmt::format("not valid JSON at byte {}: {}", position, printable(why)));
   }
 
  private:
   [[noreturn]] void refuse(const std::string& why) const {
     throw_error(ErrorCode::kInvalidData, "{}: {}", where_, why);
-  }
-
-  static std::string shorten(std::string_view text) {
-    return std::string(text.substr(0, 160)) + (text.size() > 160 ? "..." : "");
   }
 
   Json* put(Json value) {
@@ -96,6 +94,10 @@ Json parse_json(std::string_view text, std::string_view where, const JsonLimits&
   if (text.size() > limits.bytes) {
     throw_error(ErrorCode::kInvalidData, "{}: {} bytes of JSON, the limit is {}", where,
                 text.size(), limits.bytes);
+  }
+  // nlohmann's lexer takes a NUL byte for the end of the text and would ignore what follows it.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    throw_error(ErrorCode::kInvalidData, "{}: not valid JSON at byte {}: NUL byte", where, nul + 1);
   }
   BoundedBuilder builder(where, limits);
   Json::sax_parse(text, &builder);
