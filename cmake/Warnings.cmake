@@ -11,3 +11,8 @@ if(MOEOPT_SANITIZE)
     -fsanitize=${MOEOPT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1)
   target_link_options(moeopt_flags INTERFACE -fsanitize=${MOEOPT_SANITIZE})
 endif()
+if(MOEOPT_FUZZ)
+  # Coverage for every library; the fuzz binaries alone link libFuzzer's main.
+  target_compile_options(moeopt_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(moeopt_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
