@@ -3,8 +3,11 @@
 // Invariant: each output row depends on its own input row and its own sequence's history alone, in
 // an order of summation fixed by the shapes: its bits are the same alone or in any batch, in a
 // chunk or token by token.
-// Activations are float32, row-major [rows, width]. Where a weight is bf16 or fp8 the matrix product
-// rounds its input to bf16 first (the bf16 contract); with f32 weights it rounds nothing.
+// Activations are float32, row-major [rows, width]. The stored contract: where a weight is f16,
+// bf16 or fp8 a matrix product rounds its input to bf16 first and accumulates in float32 (for fp8,
+// the products of 128 consecutive inputs are summed, scaled by their block's scale, then added to
+// the total); with f32 weights it rounds nothing. x of moe and swiglu, and the h inside them, are
+// such inputs; slot rows and outputs stay float32.
 #pragma once
 
 #include <cstdint>
@@ -65,26 +68,35 @@ class CpuOps {
  public:
   virtual ~CpuOps() = default;
 
-  virtual std::string name() const = 0;         // "reference", "fast (amx)"
-  virtual DType kv_dtype() const = 0;           // that attention reads and write_kv stores
-  virtual std::uint64_t scratch_bytes(const ModelSpec& spec, int max_rows) const = 0;
+  virtual std::string name() const = 0;  // "reference", "fast (amx)"
+  virtual DType kv_dtype() const = 0;    // that attention reads and write_kv stores
+
+  // Memory for the ops' intermediate values: bytes for steps of up to `max_rows` rows over
+  // sequences of up to `max_context` tokens.
+  virtual std::uint64_t scratch_bytes(const ModelSpec& spec, int max_rows,
+                                      int max_context) const = 0;
+  // Called once before the first op, with 64-byte aligned memory of at least scratch_bytes() that
+  // the caller planned and keeps alive. Ops allocate nothing else.
+  virtual void set_scratch(std::span<std::byte> scratch) = 0;
 
   // out[r] = table[ids[r]]
   virtual void embed(const Matrix& table, std::span<const std::int32_t> ids, float* out) = 0;
-  // out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight; `width` = weight.size(). In place allowed.
+  // out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight; `width` = weight.size(). In place
+  // allowed.
   virtual void rms_norm(const float* x, int rows, std::span<const float> weight, double epsilon,
                         float* out) = 0;
   // out[r] = W x[r] + bias; bias may be empty.
   virtual void linear(const float* x, int rows, const Matrix& w, std::span<const float> bias,
                       float* out) = 0;
-  // Rotates the first or last rope.dim() values of each head in place; `head_stride` floats between
-  // heads, `row_stride` between rows, positions[r] for row r.
+  // Rotates, in place, the rope.dim() values that start at x + row * row_stride + head *
+  // head_stride (strides in floats), row r by positions[r].
   virtual void rope(float* x, int rows, int n_heads, int head_stride, int row_stride,
                     const RopeSpec& rope, std::span<const std::int32_t> positions) = 0;
   // Stores rows [rows, plane elements] into plane `plane` at each row's position.
   virtual void write_kv(const float* x, std::span<const SequenceRows> sequences, int plane,
                         KvBlocks kv) = 0;
-  // Causal softmax attention over the cache. q [rows, n_heads * qk_head_dim] -> out [rows, n_heads * v_head_dim].
+  // Causal softmax attention over the cache. q [rows, n_heads * qk_head_dim] -> out [rows, n_heads
+  // * v_head_dim].
   virtual void attention_gqa(const float* q, const AttentionSpec& spec,
                              std::span<const SequenceRows> sequences, KvBlocks kv, float* out) = 0;
   // The same in MLA's latent space (DeepSeek-V2, 2405.04434, appendix C): kv_b [n_heads *
@@ -98,12 +110,17 @@ class CpuOps {
   virtual void moe(const float* x, int rows, const MoeWeights& w, Routing routing, float* out) = 0;
 };
 
-// Plain loops in float32; every rounding point of the dtype contracts is visible in the code.
-std::unique_ptr<CpuOps> make_reference_ops();
+enum class Precision {
+  kFloat,   // float32 activations throughout, weights widened exactly: what a model "really" says
+  kStored,  // the stored contract above, which the fast tiles follow
+};
+
+// Plain loops in float32 on the calling thread; every rounding point is visible in the code. The
+// KV cache is float32.
+std::unique_ptr<CpuOps> make_reference_ops(Precision precision = Precision::kFloat);
 
 // Tiles for the best instruction set of this CPU, or the named one ("amx", "avx512bf16", "avx2",
-// "portable"; Error(kUsage) when the CPU lacks it), on `threads` threads. `scratch` is memory of
-// scratch_bytes() that the caller planned.
+// "portable"; Error(kUsage) when the CPU lacks it), on `threads` threads.
 std::unique_ptr<CpuOps> make_fast_ops(int threads, const std::string& isa);
 
 }  // namespace moeopt::cpu

@@ -42,6 +42,7 @@ struct AttentionSpec {
   // MLA (DeepSeek-V2, arXiv 2405.04434 section 2.1); the rope part comes last in a query head.
   int q_lora_rank = 0;  // 0: queries are projected directly
   int kv_lora_rank = 0;
+  double lora_norm_epsilon = 1e-6;  // of the norms after the two low-rank projections
   int qk_nope_dim = 0;
   int qk_rope_dim = 0;
 };
