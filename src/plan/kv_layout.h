@@ -1,6 +1,7 @@
 // KvLayout: how one token's keys and values lie in memory, as data.
-// Invariant: one (layer, block) is one contiguous region of `block_bytes()`, its planes one after the
-// other, each plane [block_tokens, elements] row-major. Backends, the pool and transfers agree on it.
+// Invariant: one (layer, block) is one contiguous region of `block_bytes()`, its planes one after
+// the other, each plane [block_tokens, elements] row-major. Backends, the pool and transfers agree
+// on it.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,8 @@ struct KvLayout {
   int block_tokens = 16;
 
   std::uint64_t token_bytes_per_layer() const;
-  std::uint64_t token_bytes() const;              // all layers
-  std::uint64_t block_bytes() const;              // one layer
+  std::uint64_t token_bytes() const;                  // all layers
+  std::uint64_t block_bytes() const;                  // one layer
   std::uint64_t plane_offset_bytes(int plane) const;  // within a block's region
 };
 
