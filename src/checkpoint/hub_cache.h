@@ -1,0 +1,40 @@
+// The local Hugging Face cache, read only:
+//   <cache>/models--org--name/refs/<revision>         text: a commit
+//   <cache>/models--org--name/snapshots/<commit>/...  symlinks into ../../blobs
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace moeopt {
+
+// Value of an environment variable; nullopt when it is not set.
+using EnvironmentLookup = std::function<std::optional<std::string>(const std::string&)>;
+std::optional<std::string> process_environment(const std::string& name);
+
+// The first that is set of HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub and
+// ~/.cache/huggingface/hub, whether it exists or not; nullopt without HOME.
+std::optional<std::filesystem::path> hub_cache_folder(const EnvironmentLookup& environment);
+
+struct HubName {
+  std::string repository;  // "org/name", or "name" for the few models without an organisation
+  std::string revision;    // "main" unless asked for
+};
+
+// nullopt when `text` cannot name a repository: more than one '/', characters that the hub forbids.
+std::optional<HubName> parse_hub_name(std::string_view text);
+
+// The snapshot's folder. Error(kNotFound) names the folder looked in and the command that fetches
+// the model; Error(kInvalidData) when what refs/ says is not a commit.
+std::filesystem::path find_in_hub_cache(const HubName& name, const EnvironmentLookup& environment);
+
+// "fetch it: hf download org/name".
+std::string fetch_hint(std::string_view repository);
+
+// A leading "~" as $HOME.
+std::filesystem::path expand_home(std::string_view path, const EnvironmentLookup& environment);
+
+}  // namespace moeopt
