@@ -1,8 +1,8 @@
 #include "base/json.h"
 
-#include <cmath>
 #include <vector>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
@@ -10,11 +10,76 @@
 namespace moeopt {
 namespace {
 
-// Builds the document and refuses what nlohmann's own builder would let pass.
-class BoundedBuilder : public nlohmann::json_sax<Json> {
+[[noreturn]] void refuse(std::string_view where, std::string_view why) {
+  throw_error(ErrorCode::kInvalidData, "{}: {}", where, why);
+}
+
+// Counts values and depth, and passes everything on.
+class BoundedEvents final : public JsonEvents {
  public:
-  BoundedBuilder(std::string_view where, const JsonLimits& limits)
-      : where_(where), limits_(limits) {}
+  BoundedEvents(JsonEvents& next, std::string_view where, const JsonLimits& limits)
+      : next_(next), where_(where), limits_(limits) {}
+
+  bool null() override { return count_value() && next_.null(); }
+  bool boolean(bool value) override { return count_value() && next_.boolean(value); }
+  bool number_integer(number_integer_t value) override {
+    return count_value() && next_.number_integer(value);
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    return count_value() && next_.number_unsigned(value);
+  }
+  bool number_float(number_float_t value, const string_t& text) override {
+    return count_value() && next_.number_float(value, text);
+  }
+  bool string(string_t& value) override { return count_value() && next_.string(value); }
+  bool binary(binary_t&) override { return false; }
+
+  bool start_object(std::size_t size) override {
+    return count_value() && enter() && next_.start_object(size);
+  }
+  bool start_array(std::size_t size) override {
+    return count_value() && enter() && next_.start_array(size);
+  }
+  bool end_object() override { return leave() && next_.end_object(); }
+  bool end_array() override { return leave() && next_.end_array(); }
+  bool key(string_t& name) override { return next_.key(name); }
+
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    std::string_view why = error.what();  // "[json.exception.parse_error.101] parse error at ..."
+    if (const auto end = why.find("] "); end != std::string_view::npos) why.remove_prefix(end + 2);
+    refuse(where_, fmt::format("not valid JSON at byte {}: {}", position, printable(why)));
+  }
+
+ private:
+  bool count_value() {
+    if (++nodes_ > limits_.nodes) {
+      refuse(where_, fmt::format("more than {} JSON values", limits_.nodes));
+    }
+    return true;
+  }
+  bool enter() {
+    if (++depth_ > limits_.depth) {
+      refuse(where_, fmt::format("nested deeper than {}", limits_.depth));
+    }
+    return true;
+  }
+  bool leave() {
+    --depth_;
+    return true;
+  }
+
+  JsonEvents& next_;
+  std::string_view where_;
+  const JsonLimits& limits_;
+  std::size_t nodes_ = 0;
+  int depth_ = 0;
+};
+
+// Builds the document and refuses duplicate keys, of which nlohmann's own builder keeps the last.
+class TreeBuilder final : public JsonEvents {
+ public:
+  explicit TreeBuilder(std::string_view where) : where_(where) {}
 
   Json take() { return std::move(root_); }
 
@@ -22,8 +87,7 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
   bool boolean(bool value) override { return put(value) != nullptr; }
   bool number_integer(number_integer_t value) override { return put(value) != nullptr; }
   bool number_unsigned(number_unsigned_t value) override { return put(value) != nullptr; }
-  bool number_float(number_float_t value, const string_t& text) override {
-    if (!std::isfinite(value)) refuse(fmt::format("number {} is out of range", text));
+  bool number_float(number_float_t value, const string_t&) override {
     return put(value) != nullptr;
   }
   bool string(string_t& value) override { return put(std::move(value)) != nullptr; }
@@ -35,25 +99,18 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (open_.back()->contains(name)) refuse(fmt::format("duplicate key \"{}\"", printable(name)));
+    if (open_.back()->contains(name)) {
+      refuse(where_, fmt::format("duplicate key \"{}\"", printable(name)));
+    }
     key_ = std::move(name);
     return true;
   }
-
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception& error) override {
-    std::string_view why = error.what();  // "[json.exception.parse_error.101] parse error at ..."
-    if (const auto end = why.find("] "); end != std::string_view::npos) why.remove_prefix(end + 2);
-    refuse(fmt::format("not valid JSON at byte {}: {}", position, printable(why)));
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw_error(ErrorCode::kInvalidData, "{}: {}", where_, why);
-  }
-
   Json* put(Json value) {
-    if (++nodes_ > limits_.nodes) refuse(fmt::format("more than {} JSON values", limits_.nodes));
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -65,42 +122,41 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
     }
     return &(parent[key_] = std::move(value));
   }
-
   bool open(Json value) {
-    if (static_cast<int>(open_.size()) >= limits_.depth) {
-      refuse(fmt::format("nested deeper than {}", limits_.depth));
-    }
     open_.push_back(put(std::move(value)));
     return true;
   }
-
   bool close() {
     open_.pop_back();
     return true;
   }
 
   std::string_view where_;
-  const JsonLimits& limits_;
   Json root_;
   // NOTE: pointers stay valid: a container grows only after its open children are closed.
   std::vector<Json*> open_;
   std::string key_;
-  std::size_t nodes_ = 0;
 };
 
 }  // namespace
 
-Json parse_json(std::string_view text, std::string_view where, const JsonLimits& limits) {
+void stream_json(std::string_view text, std::string_view where, JsonEvents& events,
+                 const JsonLimits& limits) {
   if (text.size() > limits.bytes) {
-    throw_error(ErrorCode::kInvalidData, "{}: {} bytes of JSON, the limit is {}", where,
-                text.size(), limits.bytes);
+    refuse(where, fmt::format("{} bytes of JSON, the limit is {}", text.size(), limits.bytes));
   }
   // nlohmann's lexer takes a NUL byte for the end of the text and would ignore what follows it.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    throw_error(ErrorCode::kInvalidData, "{}: not valid JSON at byte {}: NUL byte", where, nul + 1);
+    refuse(where, fmt::format("not valid JSON at byte {}: NUL byte", nul + 1));
   }
-  BoundedBuilder builder(where, limits);
-  Json::sax_parse(text, &builder);
+  BoundedEvents bounded(events, where, limits);
+  const bool complete = Json::sax_parse(text, &bounded);
+  MOEOPT_CHECK(complete);
+}
+
+Json parse_json(std::string_view text, std::string_view where, const JsonLimits& limits) {
+  TreeBuilder builder(where);
+  stream_json(text, where, builder, limits);
   return builder.take();
 }
 
