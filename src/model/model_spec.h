@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,7 +57,7 @@ struct RouterSpec {
   int n_groups = 1;              // experts are split in n_groups equal runs ...
   int top_k_groups = 1;          // ... of which the best top_k_groups may be chosen from
   GroupScore group_score = GroupScore::kMax;
-  bool renormalise = true;  // divide the k weights by their sum
+  bool renormalise = true;           // divide the k weights by their sum
   double renormalise_epsilon = 0.0;  // added to that sum
   double scale = 1.0;                // times the weights, last
 };
@@ -66,7 +67,7 @@ struct MoeSpec {
   int top_k = 0;
   int intermediate = 0;  // of one routed expert
   RouterSpec router;
-  int shared_intermediate = 0;     // all shared experts together; 0: none
+  int shared_intermediate = 0;      // all shared experts together; 0: none
   bool shared_expert_gate = false;  // shared output times sigmoid(x . gate)
 };
 
@@ -80,12 +81,39 @@ enum class Quantisation { kNone, kFp8Block128 };  // e4m3 weights with 128x128 w
 
 // What a weight is for. Matrices are [out, in] as in torch.nn.Linear.
 enum class WeightRole : std::uint8_t {
-  kEmbedding, kFinalNorm, kLmHead,
-  kAttentionNorm, kQ, kK, kV, kO, kQBias, kKBias, kVBias, kOBias, kQNorm, kKNorm,
-  kQA, kQANorm, kQB, kKvA, kKvANorm, kKvB,  // MLA; kQ is used when q_lora_rank == 0
-  kMlpNorm, kDenseGate, kDenseUp, kDenseDown,
-  kRouter, kRouterBias, kExpertGate, kExpertUp, kExpertDown,
-  kSharedGate, kSharedUp, kSharedDown, kSharedExpertGate,
+  kEmbedding,
+  kFinalNorm,
+  kLmHead,
+  kAttentionNorm,
+  kQ,
+  kK,
+  kV,
+  kO,
+  kQBias,
+  kKBias,
+  kVBias,
+  kOBias,
+  kQNorm,
+  kKNorm,
+  kQA,
+  kQANorm,
+  kQB,
+  kKvA,
+  kKvANorm,
+  kKvB,  // MLA; kQ is used when q_lora_rank == 0
+  kMlpNorm,
+  kDenseGate,
+  kDenseUp,
+  kDenseDown,
+  kRouter,
+  kRouterBias,
+  kExpertGate,
+  kExpertUp,
+  kExpertDown,
+  kSharedGate,
+  kSharedUp,
+  kSharedDown,
+  kSharedExpertGate,
 };
 
 struct ModelSpec {
@@ -104,7 +132,9 @@ struct ModelSpec {
   std::vector<std::int32_t> eos_ids;  // config.json's; generation_config.json may say more
   std::optional<std::int32_t> bos_id;
   std::optional<std::string> not_runnable;  // why this program only inspects and plans it
-  std::map<WeightRole, std::string> weight_names;  // patterns with {layer} and {expert}
+  std::string not_runnable_hint;            // what to do instead; may be empty
+  std::set<std::string, std::less<>> unquantised_modules;  // that a quantised checkpoint left alone
+  std::map<WeightRole, std::string> weight_names;          // patterns with {layer} and {expert}
 };
 
 // One tensor that a checkpoint of `spec` must hold.
@@ -114,10 +144,12 @@ struct WeightSpec {
   int expert;  // -1 outside the routed experts
   std::string name;
   Shape shape;
-  bool quantised;  // stored e4m3; its scales are `name` + "_scale_inv", [ceil(out/128), ceil(in/128)]
+  bool quantised;  // stored e4m3; its scales are `name` + "_scale_inv", [ceil(out/128),
+                   // ceil(in/128)]
 };
 
-// Every tensor of a runnable spec, in loading order.
+// Every tensor of a spec, in loading order. Of one that is not runnable, an approximation: shapes
+// as far as its config tells, names as most checkpoints spell them.
 std::vector<WeightSpec> weights_of(const ModelSpec& spec);
 
 // Name of one weight, such as "model.layers.3.mlp.experts.7.up_proj.weight".
