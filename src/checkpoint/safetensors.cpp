@@ -34,20 +34,25 @@ void check_contiguous(SafetensorsHeader& header, std::uint64_t file_size_bytes,
   std::sort(header.tensors.begin(), header.tensors.end(),
             [&](const auto& a, const auto& b) { return place(a) < place(b); });
   std::uint64_t end = header.data_offset;
-  std::string_view previous = "the header";
+  const SafetensorsEntry* previous = nullptr;
+  const auto previous_text = [&] {
+    return previous == nullptr ? "the header" : fmt::format("\"{}\"", printable(previous->name));
+  };
   for (const SafetensorsEntry& entry : header.tensors) {
-    if (entry.offset != end) {
-      const bool overlaps = entry.offset < end;
-      throw_error(ErrorCode::kInvalidData, "{}: tensor \"{}\": {} \"{}\" by {} bytes", where,
-                  printable(entry.name), overlaps ? "overlaps" : "leaves a hole after",
-                  printable(previous), overlaps ? end - entry.offset : entry.offset - end);
+    if (entry.offset < end) {
+      throw_error(ErrorCode::kInvalidData, "{}: tensor \"{}\": overlaps {} by {} bytes", where,
+                  printable(entry.name), previous_text(), end - entry.offset);
+    }
+    if (entry.offset > end) {
+      throw_error(ErrorCode::kInvalidData, "{}: tensor \"{}\": leaves a hole of {} bytes after {}",
+                  where, printable(entry.name), entry.offset - end, previous_text());
     }
     end += entry.size_bytes;
-    previous = entry.name;
+    previous = &entry;
   }
   if (end != file_size_bytes) {
-    throw_error(ErrorCode::kInvalidData, "{}: {} bytes after \"{}\" belong to no tensor", where,
-                file_size_bytes - end, printable(previous));
+    throw_error(ErrorCode::kInvalidData, "{}: {} bytes after {} belong to no tensor", where,
+                file_size_bytes - end, previous_text());
   }
 }
 
