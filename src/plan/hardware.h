@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace moeopt {
 
@@ -33,12 +34,20 @@ struct Hardware {
   int compute_capability = 0;      // 90: Hopper, 100: B200; 0: none
   bool estimated = false;          // a figure from a data sheet, not from this machine
   int threads = 0;                 // CPU only
+  int unused_gpus = 0;             // CPU only: GPUs there are besides, which nothing here drives
 
   bool is_hopper() const { return compute_capability == 90; }
 };
 
+// Whether some backend of this version runs there. Where none does, a plan is an estimate.
+bool has_backend(HardwareKind kind);
+
 // "cpu", "auto", or a GPU and a count such as h100x8 (h100 means h100x1). "auto" is the CPU of this
 // machine: this version has no other backend. Error(kUsage) names what would have been understood.
 Hardware parse_hardware(std::string_view text, const HostProbe& host);
+
+// A full host of each GPU this program knows, smallest memory first: where a model that does not
+// fit might.
+std::vector<Hardware> larger_hardware();
 
 }  // namespace moeopt

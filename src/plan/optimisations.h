@@ -31,7 +31,7 @@ struct Optimisation {
   std::string_view help;  // one line
   std::string_view what;  // what it does and when it helps, a sentence or two
   Ask default_ask;        // when no profile, file, variable or flag speaks of it
-  bool in_this_version;   // some backend has it
+  bool on_cpu, on_gpu;    // whether this version's backend there has it
   // Why this model on this hardware cannot have it; nullopt when nothing speaks against it.
   std::optional<std::string> (*against)(const OptimisationContext&);
   // MoE layers, attention layers, ...: how many layers it would act in.

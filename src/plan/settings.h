@@ -6,13 +6,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "checkpoint/hub_cache.h"  // EnvironmentLookup
 
 namespace moeopt {
 
@@ -84,9 +85,6 @@ struct FlagInfo {
   std::string help;
 };
 std::vector<FlagInfo> setting_flags();
-
-using EnvironmentLookup = std::function<std::optional<std::string>(const std::string&)>;
-EnvironmentLookup process_environment();
 
 struct SettingsSources {
   std::map<std::string, std::string> flags;  // without the dashes; "1" for one without a value
