@@ -25,13 +25,26 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "none";
 }
 
+namespace {
+
+std::vector<int> experts_per_layer(const ModelSpec& model) {
+  std::vector<int> experts;
+  for (const LayerSpec& layer : model.layers) {
+    experts.push_back(layer.moe ? layer.moe->n_experts : 0);
+  }
+  return experts;
+}
+
+}  // namespace
+
 Engine::Engine(Backend& backend, const Tokenizer* tokenizer, const EngineOptions& options)
     : backend_(backend),
       tokenizer_(tokenizer),
       options_(options),
       pool_(backend.kv_blocks()),
       free_slots_(static_cast<std::size_t>(backend.capacity().sequences)),
-      plan_(backend.capacity()) {
+      plan_(backend.capacity()),
+      expert_counts_(experts_per_layer(backend.model())) {
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
   MOEOPT_CHECK(options.max_model_len > 0);
   MOEOPT_CHECK(options.max_step_tokens >= backend.capacity().sequences);
@@ -88,6 +101,30 @@ RequestId Engine::submit(Request request, EventSink sink) {
   sequence->sink = std::move(sink);
   waiting_.push_back(std::move(sequence));
   return waiting_.back()->id;
+}
+
+Engine::Counters Engine::start_up_step() {
+  MOEOPT_CHECK(waiting_.empty());
+  MOEOPT_CHECK(running_.empty());
+  constexpr int kChunk = 2;
+  Request request;
+  request.prompt.assign(2 * kChunk, 0);
+  request.max_tokens = 2;
+  request.ignore_eos = true;
+  const int max_step_tokens = std::exchange(options_.max_step_tokens, kChunk);
+  bool finite = true;
+  submit(std::move(request), [&finite](const Event& event) {
+    finite = finite && event.finish != FinishReason::kError;
+  });
+  while (step()) {
+  }
+  options_.max_step_tokens = max_step_tokens;
+  if (!finite) {
+    throw Error(ErrorCode::kInvalidData, "the start-up step gave logits that are not finite",
+                "the checkpoint's weights are broken, or this is a bug");
+  }
+  expert_counts_.reset();
+  return std::exchange(counters_, {});
 }
 
 void Engine::cancel(RequestId id) {
@@ -150,6 +187,7 @@ void Engine::deliver_oldest() {
   in_flight_.pop_front();
   const StepResult result = backend_.wait(done.ticket);
   for (Sequence* sequence : done.step.sequences) sequence->in_flight -= 1;
+  if (!result.expert_counts.empty()) expert_counts_.add(result.expert_counts);
   MOEOPT_CHECK(result.sampled.size() == done.step.sampled.size());
   for (std::size_t i = 0; i < result.sampled.size(); ++i) {
     // A sequence that ended while this step was on its way gets nothing more.

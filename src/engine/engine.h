@@ -14,6 +14,7 @@
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "kv/block_pool.h"
+#include "routing/expert_counts.h"
 #include "text/tokenizer.h"
 
 namespace moeopt {
@@ -46,7 +47,12 @@ class Engine {
     std::uint64_t output_tokens = 0;
     std::uint64_t prefill_chunks = 0;  // of prompts that did not fit one step
   };
+  // Runs a short request to its end, its prompt in two chunks, and returns what it counted; the
+  // engine's own counters then start from zero. Only while nothing is waiting or running.
+  Counters start_up_step();
+
   const Counters& counters() const { return counters_; }
+  const ExpertCounts& expert_counts() const { return expert_counts_; }
   const BlockPool& blocks() const { return pool_; }
   int n_waiting() const { return static_cast<int>(waiting_.size()); }
   int n_running() const { return static_cast<int>(running_.size()); }
@@ -77,6 +83,7 @@ class Engine {
   StepPlan plan_;
   RequestId next_id_ = 1;
   Counters counters_;
+  ExpertCounts expert_counts_;
 };
 
 }  // namespace moeopt

@@ -211,6 +211,23 @@ TEST_P(EngineTest, RandomLoadGivesEachRequestWhatItGetsAlone) {
   }
 }
 
+TEST_P(EngineTest, StartUpStepIsCountedApart) {
+  FakeBackend backend(2, 8, 64, 4, 32);
+  Engine engine(backend, nullptr, options(64, 8));
+  const Engine::Counters counted = engine.start_up_step();
+  EXPECT_EQ(counted.prompt_tokens, 4u);
+  EXPECT_EQ(counted.prefill_chunks, 2u);
+  EXPECT_EQ(counted.output_tokens, 2u);
+  EXPECT_EQ(engine.counters().steps, 0u);
+  EXPECT_EQ(engine.counters().prefill_chunks, 0u);
+  Collected got;
+  engine.submit(request_of({5, 6, 7, 8, 9, 10, 11}, 3), collect_into(got));
+  while (engine.step()) {
+  }
+  EXPECT_EQ(got.ids, FakeBackend::expected({5, 6, 7, 8, 9, 10, 11}, 3));
+  EXPECT_EQ(engine.counters().prefill_chunks, 0u) << "8 tokens a step again";
+}
+
 INSTANTIATE_TEST_SUITE_P(Overlap, EngineTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "overlapped" : "plain"; });
 
