@@ -28,8 +28,8 @@ std::span<const float> floats(const TensorView& view) {
 }  // namespace
 
 float Fp8BlockWeight::scale(std::int64_t row, std::int64_t column) const {
-  MOEOPT_CHECK(row >= 0 && row < codes.shape[0]);
-  MOEOPT_CHECK(column >= 0 && column < codes.shape[1]);
+  MOEOPT_CHECK((row >= 0 && row < codes.shape[0]));
+  MOEOPT_CHECK((column >= 0 && column < codes.shape[1]));
   const std::int64_t index = row / kFp8BlockSize * scales.shape[1] + column / kFp8BlockSize;
   return floats(scales)[static_cast<std::size_t>(index)];
 }
