@@ -27,13 +27,14 @@ struct TokenLogprob {
   float logprob;
 };
 
-// One entry per sample of the plan that had kSampleToken, in the plan's order.
+// One entry per sample of the plan that had kSampleToken, in the plan's order. `logprob` and `top`
+// are filled when the slot's parameters ask for logprobs.
 struct SampledToken {
   std::int32_t slot;
   std::int32_t id;
-  float logprob;                          // of `id`, natural log, before penalties and temperature
-  std::span<const TokenLogprob> top;      // the n_logprobs best, descending
-  bool finite;                            // false: the row's logits held NaN; `id` is meaningless
+  float logprob;                      // of `id`, natural log, before penalties and temperature
+  std::span<const TokenLogprob> top;  // the n_logprobs best, descending
+  bool finite;                        // false: the row's logits held NaN; `id` is meaningless
 };
 
 // Valid until the next launch() but one; owned by the backend.
@@ -74,6 +75,7 @@ class Backend {
     std::uint64_t tokens = 0;
     std::uint64_t moe_layer_launches = 0;
     std::uint64_t expert_rows = 0;
+    std::uint64_t fp8_matrix_products = 0;  // with weights that are e4m3 in memory
   };
   virtual Counters counters() const = 0;
 };

@@ -6,6 +6,8 @@
 
 namespace moeopt {
 
+inline constexpr int kMaxLogprobs = 20;
+
 struct LogitBias {
   std::int32_t token;
   float bias;
@@ -26,8 +28,10 @@ struct SamplingParams {
   int n_logprobs = -1;     // -1: none; n: the sampled token's and the n best
 };
 
-// Throws Error(kUsage) naming the field: NaN, negative temperature, top_p outside (0, 1], ids
-// outside [0, vocab), more than 20 logprobs, ...
+// Throws Error(kUsage) naming the field: NaN, temperature outside [0, 100], top_p outside (0, 1],
+// min_p outside [0, 1], repetition penalty outside [0.01, 100], presence and frequency penalties
+// outside [-2, 2] and biases outside [-100, 100] (OpenAI's ranges), ids outside [0, vocab), more
+// than kMaxLogprobs logprobs.
 void validate(const SamplingParams& params, std::int64_t vocab);
 
 }  // namespace moeopt

@@ -17,7 +17,8 @@ namespace {
 template <typename T>
 std::size_t reserve(std::size_t& size, int count) {
   MOEOPT_CHECK(count >= 0);
-  const std::size_t offset = (size + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
+  const std::size_t offset =
+      (size + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
   size = offset + sizeof(T) * static_cast<std::size_t>(count);
   return offset;
 }
@@ -42,10 +43,21 @@ template <typename T>
 const T* StepPlan::at(std::size_t offset) const {
   return reinterpret_cast<const T*>(storage_.bytes().data() + offset);
 }
-StepPlan::Header& StepPlan::header() { return *at<Header>(0); }
-const StepPlan::Header& StepPlan::header() const { return *at<Header>(0); }
+StepPlan::Header& StepPlan::header() {
+  return *at<Header>(0);
+}
+const StepPlan::Header& StepPlan::header() const {
+  return *at<Header>(0);
+}
 
-void StepPlan::clear() { header() = {}; }
+void StepPlan::clear() {
+  header() = {};
+}
+
+void StepPlan::assign(const StepPlan& other) {
+  MOEOPT_CHECK(storage_.size_bytes() == other.storage_.size_bytes());
+  std::ranges::copy(other.storage_.bytes(), storage_.bytes().begin());
+}
 
 int StepPlan::add_sequence(int slot, int first_position, std::span<const TokenRef> tokens,
                            std::span<const std::int32_t> block_table, int microbatch) {
@@ -59,8 +71,9 @@ int StepPlan::add_sequence(int slot, int first_position, std::span<const TokenRe
   MOEOPT_CHECK(static_cast<int>(block_table.size()) <= capacity_.blocks_per_sequence);
   const int first_token = head.n_tokens;
   std::copy(tokens.begin(), tokens.end(), at<TokenRef>(tokens_offset_) + first_token);
-  std::int32_t* table = at<std::int32_t>(tables_offset_) +
-                        static_cast<std::ptrdiff_t>(head.n_sequences) * capacity_.blocks_per_sequence;
+  std::int32_t* table =
+      at<std::int32_t>(tables_offset_) +
+      static_cast<std::ptrdiff_t>(head.n_sequences) * capacity_.blocks_per_sequence;
   std::copy(block_table.begin(), block_table.end(), table);
   std::fill(table + block_table.size(), table + capacity_.blocks_per_sequence, -1);
   at<StepSequence>(sequences_offset_)[head.n_sequences] = {slot, first_token, n_tokens,
@@ -84,8 +97,12 @@ void StepPlan::add_copy(int from, int to) {
   at<BlockCopy>(copies_offset_)[head.n_copies++] = {from, to};
 }
 
-void StepPlan::set_signal_kv(bool signal) { header().signal_kv = signal ? 1 : 0; }
-bool StepPlan::signal_kv() const { return header().signal_kv != 0; }
+void StepPlan::set_signal_kv(bool signal) {
+  header().signal_kv = signal ? 1 : 0;
+}
+bool StepPlan::signal_kv() const {
+  return header().signal_kv != 0;
+}
 
 std::span<const TokenRef> StepPlan::tokens() const {
   return {at<TokenRef>(tokens_offset_), static_cast<std::size_t>(header().n_tokens)};
@@ -96,7 +113,8 @@ std::span<const StepSequence> StepPlan::sequences() const {
 std::span<const std::int32_t> StepPlan::block_table(int sequence_index) const {
   MOEOPT_CHECK(sequence_index < header().n_sequences);
   const auto width = static_cast<std::size_t>(capacity_.blocks_per_sequence);
-  return {at<std::int32_t>(tables_offset_) + static_cast<std::size_t>(sequence_index) * width, width};
+  return {at<std::int32_t>(tables_offset_) + static_cast<std::size_t>(sequence_index) * width,
+          width};
 }
 std::span<const StepSample> StepPlan::samples() const {
   return {at<StepSample>(samples_offset_), static_cast<std::size_t>(header().n_samples)};

@@ -13,10 +13,10 @@
 namespace moeopt {
 
 struct StepCapacity {
-  int sequences = 0;             // slots; a sequence keeps its slot from bind to release
-  int tokens = 0;                // of one step, all sequences together
-  int blocks_per_sequence = 0;   // ceil(max_model_len / block_tokens)
-  int copies = 0;                // block copies a step may carry
+  int sequences = 0;            // slots; a sequence keeps its slot from bind to release
+  int tokens = 0;               // of one step, all sequences together
+  int blocks_per_sequence = 0;  // ceil(max_model_len / block_tokens)
+  int copies = 0;               // block copies a step may carry
 };
 
 // A literal id, or "what slot s sampled last", so that a step can be planned before its
@@ -33,7 +33,7 @@ struct TokenRef {
 // A run of consecutive tokens of one sequence. Decode: one token; prefill: a chunk.
 struct StepSequence {
   std::int32_t slot;
-  std::int32_t first_token;     // index into tokens()
+  std::int32_t first_token;  // index into tokens()
   std::int32_t n_tokens;
   std::int32_t first_position;  // of the first token; all earlier positions are in the KV blocks
   std::int32_t microbatch;      // 0 or 1: two halves that a backend may overlap
@@ -61,6 +61,8 @@ class StepPlan {
 
   const StepCapacity& capacity() const { return capacity_; }
   void clear();
+  // Takes over what `other` says; both have the same capacity.
+  void assign(const StepPlan& other);
 
   // Appends a sequence with its tokens and block table (physical block ids, enough of them to hold
   // first_position + tokens.size() positions). Returns the index of its first token.
@@ -68,7 +70,8 @@ class StepPlan {
                    std::span<const std::int32_t> block_table, int microbatch = 0);
   void add_sample(int token, int slot, std::int32_t flags);
   void add_copy(int from, int to);
-  // Ask the backend to publish when each layer's keys and values are in place (Backend::kv_layers_done).
+  // Ask the backend to publish when each layer's keys and values are in place
+  // (Backend::kv_layers_done).
   void set_signal_kv(bool signal);
 
   bool signal_kv() const;

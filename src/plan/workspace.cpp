@@ -9,6 +9,9 @@ namespace moeopt {
 namespace {
 
 constexpr std::uint64_t kFloatBytes = sizeof(float);
+// Of types above plan/, which the backend holds to these figures.
+constexpr std::uint64_t kSampledTokenBytes = 40, kTokenLogprobBytes = 8, kLogprobs = 20,
+                        kSequenceRowsBytes = 32;
 
 std::uint64_t rounded(std::uint64_t bytes) {
   return (bytes + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
@@ -97,15 +100,21 @@ std::vector<WorkspaceBuffer> cpu_workspace(const ModelSpec& spec, const Executio
   add_rows("query_lora", w.query_lora);
   add_rows("key", w.key);
   add_rows("value", w.value);
-  add_rows("latent", w.latent);
+  add_rows("latent", 2 * std::int64_t{w.latent});
   add_rows("context", w.context);
   add("routing", product(rows, w.top_k) * (sizeof(std::int32_t) + kFloatBytes));
-  add("logits", product(limits.max_logit_rows, spec.vocab) * kFloatBytes);
+  const std::uint64_t results = 2 * product(limits.max_logit_rows, 1);
+  add("logits", results * product(spec.vocab, 1) * kFloatBytes);
+  add("sampled", results * kSampledTokenBytes);
+  add("logprobs", results * kLogprobs * kTokenLogprobBytes);
   add("sampler", product(limits.max_sequences, spec.vocab) * 2 * sizeof(std::uint16_t));
-  add("sort", product(spec.vocab, 1) * (kFloatBytes + sizeof(std::int32_t)));
+  add("sort", product(spec.vocab, 1) * (2 * kFloatBytes + sizeof(std::int32_t)));
   add("expert_counts", 2 * product(static_cast<std::int64_t>(spec.layers.size()), w.experts) *
                            sizeof(std::uint32_t));
   add("step_plans", 2 * step_plan_bytes(limits));
+  add("step_rows",
+      (3 * product(rows, 1) + product(limits.max_logit_rows, 1)) * sizeof(std::int32_t));
+  add("step_sequences", product(limits.max_sequences, 1) * kSequenceRowsBytes);
   add("vectors", vector_elements(spec) * kFloatBytes);
   add("scratch", scratch
                      ? scratch(spec, limits.max_step_tokens, limits.max_model_len)

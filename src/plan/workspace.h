@@ -39,12 +39,15 @@ using ScratchFormula =
 // The forward pass in float32 activations ([rows, width], row-major):
 //   residual, normed, branch   [T, hidden]           stream, norm's output, block's output
 //   query, key, value, context [T, widths]           MLA: query_lora, latent instead of key, value
+//                              latent: the projection's rows, then their two parts on their own
 //   routing                    [T, top_k] ids and weights
-//   logits                     [max_logit_rows, vocab]
+//   logits                     [2, max_logit_rows, vocab]   of two steps in flight, as are
+//   sampled, logprobs          [2, max_logit_rows], 20 of the best for each
 //   sampler                    [max_sequences, vocab] two uint16 counts: in prompt, in output
-//   sort                       [vocab] float and id: one row of candidates
+//   sort                       [vocab] logit, and candidate of weight and id: one row
 //   expert_counts              [2, layers, experts] uint32
 //   step_plans                 2 plans of StepPlan's layout
+//   step_rows, step_sequences  ids, positions, sampled rows; where each sequence's rows lie
 //   vectors                    norms and biases as float32
 //   scratch                    what the ops ask for
 // Each is rounded up to 64 bytes.

@@ -1,0 +1,62 @@
+// The kernels for AVX-512 with BF16 dot products.
+// May include the unnamed-namespace headers of this folder alone: see lanes.h.
+#include "cpu/fast/kernels.h"
+
+#if defined(__x86_64__)
+
+#include "cpu/fast/attention_lanes.h"
+#include "cpu/fast/bf16_dot.h"
+#include "cpu/fast/elementwise.h"
+
+namespace moeopt::cpu::fast {
+namespace {
+
+std::size_t packed_tile_bytes(WeightKind kind, int k) {
+  return on_bf16_pairs(kind) ? kTileRows * padded_inputs(k) * 2 : packed_float_tile_bytes(k);
+}
+
+void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, void* out) {
+  if (!on_bf16_pairs(kind)) {
+    pack_float_tile(kind != WeightKind::kF32, rows, n_rows, k, out);
+    return;
+  }
+  const std::size_t row_bytes = padded_inputs(k) * 2;
+  for (int r = 0; r < n_rows; ++r) {
+    auto* row = static_cast<unsigned char*>(out) + static_cast<std::size_t>(r) * row_bytes;
+    int i = 0;
+    for (; i + 32 <= k; i += 32) _mm512_storeu_si512(row + 2 * i, load_as_bf16(rows[r] + i));
+    if (i < k) _mm512_storeu_si512(row + 2 * i, load_some_as_bf16(rows[r] + i, k - i));
+  }
+}
+
+void product(WeightKind kind, const Strip& strip, const void* packed, int n_rows, float* out,
+             std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
+  if (kind == WeightKind::kBf16) {
+    dot_product<Bf16Dot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride);
+  } else if (kind == WeightKind::kE4m3) {
+    dot_product<Bf16Dot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride);
+  } else {
+    float_product(kind, strip, packed, n_rows, out, out_stride);
+  }
+}
+
+}  // namespace
+
+const Kernels& avx512bf16_kernels() {
+  static constexpr Kernels kKernels = {
+      .packed_tile_bytes = packed_tile_bytes,
+      .pack_tile = pack_tile,
+      .product = product,
+      .swiglu = swiglu,
+      .add_scaled = add_scaled,
+      .rms_norm = rms_norm,
+      .to_bf16 = to_bf16,
+      .from_bf16 = from_bf16,
+      .attention = lanes_attention,
+  };
+  return kKernels;
+}
+
+}  // namespace moeopt::cpu::fast
+
+#endif

@@ -1,0 +1,41 @@
+// The kernels for any processor, on the vectors of its baseline.
+// May include the unnamed-namespace headers of this folder alone: see lanes.h.
+#include "cpu/fast/kernels.h"
+
+#include "cpu/fast/attention_lanes.h"
+#include "cpu/fast/dot_product.h"
+#include "cpu/fast/elementwise.h"
+
+namespace moeopt::cpu::fast {
+namespace {
+
+std::size_t packed_tile_bytes(WeightKind /*kind*/, int k) { return packed_float_tile_bytes(k); }
+
+void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, void* out) {
+  pack_float_tile(kind != WeightKind::kF32, rows, n_rows, k, out);
+}
+
+void product(WeightKind kind, const Strip& strip, const void* packed, int n_rows, float* out,
+             std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
+  float_product(kind, strip, packed, n_rows, out, out_stride);
+}
+
+}  // namespace
+
+const Kernels& portable_kernels() {
+  static constexpr Kernels kKernels = {
+      .packed_tile_bytes = packed_tile_bytes,
+      .pack_tile = pack_tile,
+      .product = product,
+      .swiglu = swiglu,
+      .add_scaled = add_scaled,
+      .rms_norm = rms_norm,
+      .to_bf16 = to_bf16,
+      .from_bf16 = from_bf16,
+      .attention = lanes_attention,
+  };
+  return kKernels;
+}
+
+}  // namespace moeopt::cpu::fast
+
