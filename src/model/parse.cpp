@@ -60,7 +60,6 @@ void read_common(const ConfigReader& config, double norm_epsilon, ModelSpec& spe
   spec.norm_epsilon = config.number_or("rms_norm_eps", norm_epsilon, 0.0, 1.0);
   spec.tied_embeddings = config.flag_or("tie_word_embeddings", false);
   spec.max_position = config.integer_or("max_position_embeddings", 4096, 1, limits::kPosition);
-  spec.dtype = read_dtype(config, spec);
   constexpr std::size_t kMaxEosIds = 64;
   for (const std::int64_t id : config.integers("eos_token_id", 0, INT32_MAX, kMaxEosIds)) {
     spec.eos_ids.push_back(static_cast<std::int32_t>(id));
@@ -121,12 +120,9 @@ ModelSpec parse_model_spec(const Json& json, std::string_view where) {
   spec.family = family.family;
   if (spec.architecture.empty()) spec.architecture = family.architecture;
 
-  if (family.family == Family::kUnknown) {
-    family.parse(config, spec);
-    return spec;
-  }
-  read_common(config, family.norm_epsilon, spec);
   read_quantisation(config, spec);
+  spec.dtype = read_dtype(config, spec);
+  if (family.family != Family::kUnknown) read_common(config, family.norm_epsilon, spec);
   family.parse(config, spec);
   check_layers(config, spec);
   return spec;

@@ -30,8 +30,8 @@ from cases import CASES, Case  # noqa: E402
 
 N_GREEDY = 16
 BLOCK = 128
-MIN_ROUTE_MARGIN = 2e-3  # between the last chosen score and the first not chosen, in the prompt
-MIN_LATER_MARGIN = 2e-4  # the same while the greedy ids are found
+MIN_ROUTE_MARGIN = 0.01  # of router logits, last chosen to first not chosen, in the prompt
+MIN_LATER_MARGIN = 1e-3  # the same while the greedy ids are found
 MIN_LOGIT_MARGIN = 0.03
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
@@ -194,7 +194,8 @@ class Recorder:
     @staticmethod
     def _margin(gate, logits, ids):
         bias = getattr(gate, "e_score_correction_bias", None)
-        scores = logits.softmax(-1) if bias is None else logits.sigmoid() + bias
+        # Softmax keeps the order of the logits, and their differences are what a rounding moves.
+        scores = logits if bias is None else 4 * (logits.sigmoid() + bias)
         margins = []
         groups = getattr(gate, "num_group", None) or 1
         if groups > 1 and getattr(gate, "topk_method", "") != "greedy":
