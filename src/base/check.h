@@ -35,10 +35,10 @@ class CheckLeft {
  public:
   explicit CheckLeft(const L& left) : left_(left) {}
 
-#define MOEOPT_CHECK_OPERATOR(op)                                                            \
-  template <typename R>                                                                      \
-  CheckResult operator op(const R& right) const {                                            \
-    if (left_ op right) return {true, {}};                                                   \
+#define MOEOPT_CHECK_OPERATOR(op)                                                           \
+  template <typename R>                                                                     \
+  CheckResult operator op(const R& right) const {                                           \
+    if (left_ op right) return {true, {}};                                                  \
     return {false, fmt::format("{} " #op " {}", operand_text(left_), operand_text(right))}; \
   }
   MOEOPT_CHECK_OPERATOR(==)
@@ -66,13 +66,15 @@ struct CheckDecomposer {
 
 }  // namespace moeopt::detail
 
-#define MOEOPT_CHECK(expression)                                                             \
-  do {                                                                                       \
-    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wparentheses\"")       \
-    const ::moeopt::detail::CheckResult moeopt_check_result =                                \
-        ::moeopt::detail::CheckDecomposer{} << expression;                                   \
-    _Pragma("GCC diagnostic pop") if (!moeopt_check_result.ok) {                             \
-      ::moeopt::detail::check_failed(__FILE__, __LINE__, #expression,                        \
-                                     moeopt_check_result.operands);                          \
-    }                                                                                        \
+// NOLINTBEGIN(bugprone-macro-parentheses): parentheses would hide the operands
+#define MOEOPT_CHECK(expression)                                                       \
+  do {                                                                                 \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wparentheses\"") \
+        const ::moeopt::detail::CheckResult moeopt_check_result =                      \
+            ::moeopt::detail::CheckDecomposer{} << expression;                         \
+    _Pragma("GCC diagnostic pop") if (!moeopt_check_result.ok) {                       \
+      ::moeopt::detail::check_failed(__FILE__, __LINE__, #expression,                  \
+                                     moeopt_check_result.operands);                    \
+    }                                                                                  \
   } while (false)
+// NOLINTEND(bugprone-macro-parentheses)

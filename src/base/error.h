@@ -23,8 +23,8 @@ enum class ErrorCode {
 
 class Error : public std::runtime_error {
  public:
-  Error(ErrorCode code, std::string what, std::string hint = {})
-      : std::runtime_error(std::move(what)), code_(code), hint_(std::move(hint)) {}
+  Error(ErrorCode code, const std::string& what, std::string hint = {})
+      : std::runtime_error(what), code_(code), hint_(std::move(hint)) {}
 
   ErrorCode code() const noexcept { return code_; }
   // What the user can do; empty when there is nothing to say.
