@@ -6,8 +6,9 @@
     tools/goldens/make.py --hidden DIR [CASE]  also each layer's output, for finding a first mistake
 
 Each folder holds config.json and safetensors as a hub checkpoint has them, logits.npy (float32,
-[prompt, vocab], every prompt position) and golden.json: prompt ids, 16 greedy ids after the prompt,
-and per layer the expert ids (ascending) and weights of every prompt position (null: dense layer).
+[prompt, vocab], every prompt position) and golden.json: prompt ids, 16 greedy ids after the prompt
+(an end-of-text id would not stop them), rotary and softmax constants as Transformers has them, and
+per layer the expert ids (ascending) and weights of every prompt position (null: dense layer).
 Transformers runs in float32 from the stored weights; fp8 weights are e4m3 times their block's scale,
 exactly, and activations are not quantised.
 
@@ -241,7 +242,16 @@ def run(model, prompt):
     return logits, routing, greedy, hidden, route_margin, logit_margin
 
 
-def golden_json(case: Case, seed, prompt, routing, greedy, margins):
+def attention_constants(model):
+    rotary = model.model.rotary_emb
+    return {
+        "inverse_frequencies": [float(f"{f:.8g}") for f in rotary.inv_freq.tolist()],
+        "magnitude": float(rotary.attention_scaling),
+        "softmax_scale": float(model.model.layers[0].self_attn.scaling),
+    }
+
+
+def golden_json(case: Case, seed, model, prompt, routing, greedy, margins):
     layers = []
     for layer in routing:
         if layer is None:
@@ -259,6 +269,7 @@ def golden_json(case: Case, seed, prompt, routing, greedy, margins):
         },
         "route_margin": round(margins[0], 6),
         "logit_margin": round(margins[1], 6),
+        "attention": attention_constants(model),
         "prompt": prompt,
         "greedy": greedy,
         "routing": layers,
@@ -296,7 +307,7 @@ def make(case: Case, hidden_folder):
     else:
         sys.exit(f"{case.name}: no seed keeps the margins")
     np.save(folder / "logits.npy", logits.numpy().astype(np.float32))
-    golden = golden_json(case, seed, prompt, routing, greedy, (route_margin, logit_margin))
+    golden = golden_json(case, seed, model, prompt, routing, greedy, (route_margin, logit_margin))
     (folder / "golden.json").write_text(dump(golden))
     for file in folder.iterdir():
         file.chmod(0o644)
