@@ -75,7 +75,7 @@ std::optional<std::string> process_environment(const std::string& name) {
 }
 
 std::optional<HubName> parse_hub_name(std::string_view text) {
-  HubName name{.repository = std::string(text), .revision = "main"};
+  HubName name{.repository = std::string(text), .revision = std::string(kMainRevision)};
   if (const auto at = text.find('@'); at != std::string_view::npos) {
     name.repository = text.substr(0, at);
     name.revision = text.substr(at + 1);
@@ -107,17 +107,18 @@ std::optional<fs::path> hub_cache_folder(const EnvironmentLookup& environment) {
   return fs::path(*home) / ".cache" / "huggingface" / "hub";
 }
 
-std::string fetch_hint(std::string_view repository) {
-  return fmt::format("fetch it: hf download {}", repository);
+std::string fetch_hint(std::string_view repository, std::string_view revision) {
+  if (repository.find('/') == std::string_view::npos) return std::string(kModelHint);
+  return fmt::format("fetch it: hf download {}{}{}", repository,
+                     revision == kMainRevision ? "" : " --revision ",
+                     revision == kMainRevision ? "" : revision);
 }
 
 fs::path find_in_hub_cache(const HubName& name, const EnvironmentLookup& environment) {
-  const std::string asked = name.revision == "main"
+  const std::string asked = name.revision == kMainRevision
                                 ? name.repository
                                 : fmt::format("{} at revision {}", name.repository, name.revision);
-  const std::string hint =
-      fetch_hint(name.repository) +
-      (name.revision == "main" ? "" : fmt::format(" --revision {}", name.revision));
+  const std::string hint = fetch_hint(name.repository, name.revision);
   const auto cache = hub_cache_folder(environment);
   if (!cache) {
     throw Error(ErrorCode::kNotFound,

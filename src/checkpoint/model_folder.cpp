@@ -49,9 +49,9 @@ ModelFolder resolve_model(std::string_view name_or_path, const EnvironmentLookup
   if (const auto hub_name = parse_hub_name(name_or_path)) {
     return {find_in_hub_cache(*hub_name, environment), hub_name->repository, true};
   }
-  throw Error(
-      ErrorCode::kNotFound, fmt::format("{}: there is no such folder", printable(path.string())),
-      "a model is a folder, or a name such as Qwen/Qwen3-30B-A3B in the Hugging Face cache");
+  throw Error(ErrorCode::kNotFound,
+              fmt::format("{}: there is no such folder", printable(path.string())),
+              std::string(kModelHint));
 }
 
 std::optional<fs::path> find_file(const ModelFolder& model, std::string_view name) {

@@ -160,6 +160,11 @@ TEST(ResolveModel, SaysWhereItLookedAndWhatFetchesIt) {
   EXPECT_EQ(revision.code, ErrorCode::kNotFound);
   EXPECT_THAT(revision.hint, HasSubstr("hf download a/b --revision v2"));
 
+  const Refusal bare = refusal([&] { resolve_model("tiny-mo@v2", environment); });
+  EXPECT_EQ(bare.code, ErrorCode::kNotFound);
+  EXPECT_THAT(bare.what, HasSubstr(folder.path() / "models--tiny-mo"));
+  EXPECT_THAT(bare.hint, testing::StartsWith("a model is a folder"));
+
   const Refusal homeless = refusal([&] { resolve_model("a/b", environment_of({})); });
   EXPECT_EQ(homeless.code, ErrorCode::kNotFound);
   EXPECT_THAT(homeless.what, HasSubstr("HF_HUB_CACHE"));
