@@ -1,2 +1,5 @@
-// The program's entry: one verb a file in this folder.
-int main() { return 0; }
+#include "cli/program.h"
+
+int main(int argc, char** argv) {
+  return moeopt::cli::run_program(argc, argv);
+}

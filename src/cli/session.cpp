@@ -1,0 +1,109 @@
+#include "cli/session.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/terminal.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/ops.h"
+#include "model/check_weights.h"
+#include "model/parse.h"
+
+namespace moeopt::cli {
+namespace {
+
+std::unique_ptr<cpu::CpuOps> make_ops(const SessionOptions& options, const Hardware& hardware) {
+  if (options.backend == "reference") return cpu::make_reference_ops();
+  if (options.backend == "cpu") {
+    const int threads =
+        options.settings.threads.value > 0 ? options.settings.threads.value : hardware.threads;
+    return cpu::make_fast_ops(threads, options.settings.isa.value);
+  }
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("backend \"{}\" is not in this version", options.backend),
+              "cpu and reference are");
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options) : options_(std::move(options)) {
+  folder_ = resolve_model(options_.model);
+  spec_ = parse_model_spec(read_config(folder_), (folder_.folder / "config.json").string());
+  require_runnable(spec_, folder_.name);
+  defaults_ = generation_defaults(read_generation_config(folder_), spec_);
+  tensors_ = open_tensors(folder_);
+  check_weights(spec_, *tensors_);
+
+  const Hardware hardware = parse_hardware(options_.settings.hardware.value, probe_host());
+  if (hardware.kind != HardwareKind::kCpu) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("running on {} is not in this version", hardware.label),
+                "use --hardware cpu, or `moeopt plan` for what it would need");
+  }
+  const auto ops = make_ops(options_, hardware);
+  if (options_.settings.kv_dtype.value == KvDtype::kAuto) {
+    options_.settings.kv_dtype.value =
+        ops->kv_dtype() == DType::kF32 ? KvDtype::kF32 : KvDtype::kBf16;
+  }
+  PlanInput input;
+  input.spec = &spec_;
+  input.settings = &options_.settings;
+  input.hardware = &hardware;
+  input.tensors = tensors_.get();
+  input.scratch = [&ops](const ModelSpec& spec, int max_rows, std::int64_t max_context) {
+    return ops->scratch_bytes(spec, max_rows, static_cast<int>(max_context));
+  };
+  plan_ = plan_memory(input);
+
+  if (!options_.with_text) return;
+  if (const auto file = find_file(folder_, "tokenizer.json")) {
+    tokenizer_.emplace(Tokenizer::from_file(*file));
+    chat_template_ = load_chat_template(folder_.folder);
+  }
+}
+
+Session::~Session() = default;
+
+void Session::start() {
+  backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_,
+                                               make_ops(options_, plan_.hardware));
+  EngineOptions options;
+  options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
+  options.max_step_tokens = plan_.limits.max_step_tokens;
+  engine_ = std::make_unique<Engine>(*backend_, tokenizer(), options);
+
+  ledger_.emplace(plan_.optimisations);
+  const Engine::Counters counted = engine_->start_up_step();
+  if (ledger_->is_wanted("chunked-prefill")) {
+    ledger_->confirm("chunked-prefill", static_cast<int>(spec_.layers.size()),
+                     counted.prefill_chunks, [this] { return engine_->counters().prefill_chunks; });
+  }
+  if (ledger_->is_wanted("fp8")) {
+    const std::uint64_t before = backend_->counters().fp8_matrix_products;
+    ledger_->confirm("fp8", static_cast<int>(spec_.layers.size()), before,
+                     [this, before] { return backend_->counters().fp8_matrix_products - before; });
+  }
+  ledger_->finish_startup();
+}
+
+const Tokenizer& Session::require_tokenizer() const {
+  if (tokenizer_) return *tokenizer_;
+  throw Error(ErrorCode::kNotFound, fmt::format("{}: no tokenizer.json", folder_.folder.string()),
+              "`moeopt eval --ids` works without one");
+}
+
+std::vector<std::int32_t> Session::encode_chat(const nlohmann::ordered_json& messages) const {
+  const Tokenizer& tokenizer = require_tokenizer();
+  if (!chat_template_) {
+    throw Error(ErrorCode::kNotFound, fmt::format("{}: no chat template", folder_.folder.string()),
+                "use --prompt for plain completion");
+  }
+  return tokenizer.encode(chat_template_->render_chat(messages), /*add_special_tokens=*/false);
+}
+
+std::vector<std::int32_t> Session::encode_prompt(const std::string& text) const {
+  return require_tokenizer().encode(text, /*add_special_tokens=*/true);
+}
+
+}  // namespace moeopt::cli

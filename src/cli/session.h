@@ -1,0 +1,75 @@
+// Session: a model made ready to run, stage by stage: found, understood, planned, loaded, started.
+// Invariant: nothing is allocated for the model before its plan fits, and no optimisation is called
+// applied before the start-up step counted it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/tensor_source.h"
+#include "cli/generation_defaults.h"
+#include "engine/engine.h"
+#include "model/model_spec.h"
+#include "plan/memory_plan.h"
+#include "plan/optimisations.h"
+#include "plan/settings.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace moeopt::cli {
+
+struct SessionOptions {
+  std::string model;            // path or name
+  std::string backend = "cpu";  // "cpu" or "reference"
+  Settings settings;
+  bool with_text = true;  // false: no tokenizer is read
+};
+
+class Session {
+ public:
+  // Finds the model and plans it; reads config and headers, no weights.
+  explicit Session(SessionOptions options);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  // Loads the weights, builds backend and engine, runs the start-up step. Once.
+  void start();
+
+  const ModelFolder& folder() const { return folder_; }
+  const ModelSpec& spec() const { return spec_; }
+  const MemoryPlan& plan() const { return plan_; }
+  const GenerationDefaults& defaults() const { return defaults_; }
+
+  // After start().
+  Backend& backend() { return *backend_; }
+  Engine& engine() { return *engine_; }
+  std::vector<OptimisationState> optimisations() const { return ledger_->states(); }
+
+  // Null when the folder has no tokenizer.json, or with_text was false.
+  const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  // Error(kNotFound) naming what is missing.
+  const Tokenizer& require_tokenizer() const;
+  // The prompt of a conversation, [{role, content}, ...], with the assistant's turn opened.
+  std::vector<std::int32_t> encode_chat(const nlohmann::ordered_json& messages) const;
+  std::vector<std::int32_t> encode_prompt(const std::string& text) const;
+
+ private:
+  SessionOptions options_;
+  ModelFolder folder_;
+  ModelSpec spec_;
+  GenerationDefaults defaults_;
+  std::unique_ptr<TensorSource> tensors_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<LoadedChatTemplate> chat_template_;
+  MemoryPlan plan_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<OptimisationLedger> ledger_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace moeopt::cli
