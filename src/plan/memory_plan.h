@@ -94,6 +94,8 @@ struct PlanInput {
   const TensorSource* tensors = nullptr;
   // Optional: what the ops of the CPU backend ask for, instead of default_scratch_bytes.
   ScratchFormula scratch;
+  // Rows of one step whose logits are returned, for `eval`; 0: one a sequence.
+  int max_logit_rows = 0;
 };
 
 // Error(kDoesNotFit) says what would; Error(kRequirement) when a required optimisation is declined;

@@ -28,6 +28,10 @@ const SettingRow* find_setting(std::string_view key);
 void assign_setting(const SettingRow& row, std::string_view text, std::string_view where,
                     Origin origin, Settings& settings);
 
+// As it would be written in a file ("auto", "0.9"), and where it came from.
+std::string setting_text(const SettingRow& row, const Settings& settings);
+const Origin& setting_origin(const SettingRow& row, const Settings& settings);
+
 // "off", "prefer" or "require". Error(kUsage) opens with `where`.
 Ask parse_ask(std::string_view text, std::string_view where);
 

@@ -100,4 +100,23 @@ void assign_setting(const SettingRow& row, std::string_view text, std::string_vi
   std::visit(store, row.member);
 }
 
+std::string setting_text(const SettingRow& row, const Settings& settings) {
+  const auto text = [&]<typename T>(Setting<T> Settings::*member) {
+    const T& value = (settings.*member).value;
+    if constexpr (std::is_same_v<T, KvDtype>) {
+      return std::string(kv_dtype_name(value));
+    } else if constexpr (std::is_integral_v<T>) {
+      return row.info.may_be_auto && value == 0 ? std::string("auto") : fmt::format("{}", value);
+    } else {
+      return fmt::format("{}", value);
+    }
+  };
+  return std::visit(text, row.member);
+}
+
+const Origin& setting_origin(const SettingRow& row, const Settings& settings) {
+  return std::visit([&](auto member) -> const Origin& { return (settings.*member).origin; },
+                    row.member);
+}
+
 }  // namespace moeopt

@@ -1,0 +1,26 @@
+// What the settings ask of one model, before anything is measured against memory.
+#pragma once
+
+#include "model/model_spec.h"
+#include "plan/hardware.h"
+#include "plan/settings.h"
+#include "plan/workspace.h"
+
+namespace moeopt {
+
+struct AskedLimits {
+  ExecutionLimits limits;   // kv_blocks is 0: memory decides
+  int full_sequences = 1;   // sequences that must fit at max_model_len at the same time
+  bool may_shorten = true;  // max_model_len was auto: it may shrink until it fits
+  bool may_narrow = true;   // max_num_seqs was auto
+  DType kv_dtype = DType::kBF16;
+};
+
+// Auto becomes: on a CPU 4096 tokens, 8 sequences, 512 tokens a step; on a GPU the model's own
+// length, 256 sequences, 8192 tokens a step; all within the model and each other.
+// `logit_rows`: as PlanInput's. Error(kUsage) names the settings that contradict the model or each
+// other; Error(kUnsupported).
+AskedLimits asked_limits(const ModelSpec& spec, const Settings& settings, HardwareKind kind,
+                         int logit_rows);
+
+}  // namespace moeopt
