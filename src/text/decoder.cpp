@@ -1,6 +1,7 @@
 #include "text/decoder.h"
 
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "text/byte_alphabet.h"

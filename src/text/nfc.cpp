@@ -32,7 +32,8 @@ class Segment {
     const utf8proc_ssize_t count =
         utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts.data(), parts.size(),
                                 utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
-    MOEOPT_CHECK(count >= 0 && count <= 32);
+    MOEOPT_CHECK(count >= 0);
+    MOEOPT_CHECK(count <= 32);
     points_.insert(points_.end(), parts.begin(), parts.begin() + count);
   }
 
