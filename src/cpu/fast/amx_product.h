@@ -18,7 +18,9 @@ inline constexpr std::size_t kStageBytes = std::size_t{kStripFeatures} * kStageI
 inline constexpr std::size_t kSumBytes = std::size_t{kBlockRows} * kStripFeatures * 4;
 static_assert(kStageBytes + kSumBytes + 4 * kTileBytes <= kProductScratchBytes);
 
-inline int tiles_of(int k) { return (k + kTileInputs - 1) / kTileInputs; }
+inline int tiles_of(int k) {
+  return (k + kTileInputs - 1) / kTileInputs;
+}
 
 inline std::size_t amx_packed_tile_bytes(int k) {
   return static_cast<std::size_t>(tiles_of(k)) * kTileBytes;
@@ -138,9 +140,9 @@ inline void add_scaled_tiles(const unsigned char* from, float scale, bool first,
 inline void store_transposed(const unsigned char* tile, int n_rows, int n_features, float* out,
                              std::size_t out_stride) {
   if (n_rows == 1) {
-    const __m512i index = _mm512_mullo_epi32(
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-        _mm512_set1_epi32(16));
+    const __m512i index =
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                           _mm512_set1_epi32(16));
     const auto mask = static_cast<__mmask16>((1u << n_features) - 1u);
     _mm512_mask_storeu_ps(out, mask, _mm512_i32gather_ps(index, tile, 4));
     return;
@@ -207,9 +209,9 @@ void amx_product(WeightKind kind, const Strip& strip, const unsigned char* packe
     const int rows = n_rows - r < kTileRows ? n_rows - r : kTileRows;
     for (int f = 0; f < strip.features; f += kTileRows) {
       const int features = strip.features - f < kTileRows ? strip.features - f : kTileRows;
-      store_transposed(sums + static_cast<std::size_t>(r / kTileRows * 2 + f / kTileRows) * kTileBytes,
-                       rows, features, out + static_cast<std::size_t>(r) * out_stride + f,
-                       out_stride);
+      store_transposed(
+          sums + static_cast<std::size_t>(r / kTileRows * 2 + f / kTileRows) * kTileBytes, rows,
+          features, out + static_cast<std::size_t>(r) * out_stride + f, out_stride);
     }
   }
 }

@@ -22,7 +22,9 @@ struct alignas(64) TileConfig {
 
 // The compiler does not know that tile loads and stores touch memory: it may neither delay a store
 // past the one nor hoist a load above the other.
-inline void memory_fence_for_tiles() { __asm__ volatile("" ::: "memory"); }
+inline void memory_fence_for_tiles() {
+  __asm__ volatile("" ::: "memory");
+}
 
 // Tiles are in use while one of these lives; released after, so that the kernel has less to save.
 class TileScope {

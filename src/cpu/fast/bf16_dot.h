@@ -1,5 +1,5 @@
-// Dot products of bf16 pairs (vdpbf16ps) and what feeds them. Included only by kernels_avx512bf16.cpp
-// and kernels_amx.cpp, see lanes.h.
+// Dot products of bf16 pairs (vdpbf16ps) and what feeds them. Included only by
+// kernels_avx512bf16.cpp and kernels_amx.cpp, see lanes.h.
 #pragma once
 
 #include "cpu/fast/dot_product.h"
@@ -54,10 +54,6 @@ struct Bf16Dot {
     return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
   }
 };
-
-inline bool on_bf16_pairs(WeightKind kind) {
-  return kind == WeightKind::kBf16 || kind == WeightKind::kE4m3;
-}
 
 // 32 consecutive inputs as bf16, the first in the lowest half.
 inline __m512i load_as_bf16(const float* p) {

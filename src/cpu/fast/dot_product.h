@@ -1,7 +1,8 @@
 // Matrix products as dot products along K: for every instruction set but AMX, and there for the
 // weights that its tiles cannot read. Included only by kernels_*.cpp, see lanes.h.
 // Invariant: an output is the sum of its lanes' partial sums over K, each in ascending order (over
-// each kScaleBlock inputs apart, then scaled and added, for e4m3), whatever block it is computed in.
+// each kScaleBlock inputs apart, then scaled and added, for e4m3), whatever block it is computed
+// in.
 #pragma once
 
 #include "cpu/fast/kernels.h"
@@ -100,7 +101,9 @@ struct FloatDot {
 };
 
 // Inputs of a packed row: K rounded up so that no load passes its end.
-inline std::size_t padded_inputs(int k) { return (static_cast<std::size_t>(k) + 31) / 32 * 32; }
+inline std::size_t padded_inputs(int k) {
+  return (static_cast<std::size_t>(k) + 31) / 32 * 32;
+}
 
 template <class Dot>
 inline typename Dot::Weight load_weight_some(const unsigned char* p, int n) {
@@ -128,10 +131,9 @@ inline void accumulate_range(const Strip& strip, const unsigned char* const* w,
   }
   if (k == end) return;
   for (int f = 0; f < kFeatures; ++f) {
-    const auto weight = load_weight_some<Dot>(
-        w[f] + static_cast<std::size_t>(k) * Dot::kWeightBytes, strip.k - k < Dot::kStep
-                                                                    ? strip.k - k
-                                                                    : Dot::kStep);
+    const auto weight =
+        load_weight_some<Dot>(w[f] + static_cast<std::size_t>(k) * Dot::kWeightBytes,
+                              strip.k - k < Dot::kStep ? strip.k - k : Dot::kStep);
     for (int r = 0; r < kRows; ++r) {
       const auto input = Dot::load_input(x[r] + static_cast<std::size_t>(k) * Dot::kInputBytes);
       sums[f][r] = Dot::accumulate(sums[f][r], weight, input);
@@ -223,6 +225,36 @@ inline void pack_float_tile(bool round, const float* const* rows, int n_rows, in
       i += kLanes;
     }
     for (; i < static_cast<int>(width); ++i) row[i] = 0.0f;
+  }
+}
+
+template <WeightKind kKind>
+inline void weighted_sum_of(const unsigned char* w, std::size_t stride_bytes, const float* c, int n,
+                            int width, float scale, float* out) {
+  using Dot = FloatDot<kKind>;
+  for (int column = 0; column < width; column += kLanes) {
+    const int lanes = width - column < kLanes ? width - column : kLanes;
+    const unsigned char* at = w + static_cast<std::size_t>(column) * Dot::kWeightBytes;
+    F total{};
+    for (int i = 0; i < n; ++i, at += stride_bytes) {
+      const F weight = lanes == kLanes ? Dot::load_weight(at) : load_weight_some<Dot>(at, lanes);
+      total = fma(broadcast(c[i]), weight, total);
+    }
+    store_some(out + column, fma(total, broadcast(scale), load_some(out + column, lanes)), lanes);
+  }
+}
+
+void weighted_sum(WeightKind kind, const unsigned char* w, std::size_t stride_bytes, const float* c,
+                  int n, int width, float scale, float* out) {
+  switch (kind) {
+    case WeightKind::kF32:
+      return weighted_sum_of<WeightKind::kF32>(w, stride_bytes, c, n, width, scale, out);
+    case WeightKind::kF16:
+      return weighted_sum_of<WeightKind::kF16>(w, stride_bytes, c, n, width, scale, out);
+    case WeightKind::kBf16:
+      return weighted_sum_of<WeightKind::kBf16>(w, stride_bytes, c, n, width, scale, out);
+    case WeightKind::kE4m3:
+      return weighted_sum_of<WeightKind::kE4m3>(w, stride_bytes, c, n, width, scale, out);
   }
 }
 

@@ -14,7 +14,9 @@ inline void by_lanes(int n, Full full, Rest rest) {
   if (i < n) rest(i, n - i);
 }
 
-inline F silu_times(F gate, F up) { return gate / (broadcast(1.0f) + exp(-gate)) * up; }
+inline F silu_times(F gate, F up) {
+  return gate / (broadcast(1.0f) + exp(-gate)) * up;
+}
 
 void swiglu(const float* gate, const float* up, int n, float* h) {
   by_lanes(
@@ -47,6 +49,24 @@ void rms_norm(const float* x, const float* weight, int n, double epsilon, float*
       n, [&](int i) { store(out + i, load(x + i) * factor * load(weight + i)); },
       [&](int i, int rest) {
         store_some(out + i, load_some(x + i, rest) * factor * load_some(weight + i, rest), rest);
+      });
+}
+
+void rotate(float* first, float* second, const float* cosines, const float* sines, int n) {
+  by_lanes(
+      n,
+      [&](int i) {
+        const F a = load(first + i), b = load(second + i);
+        const F c = load(cosines + i), s = load(sines + i);
+        store(first + i, a * c - b * s);
+        store(second + i, b * c + a * s);
+      },
+      [&](int i, int rest) {
+        for (int j = i; j < i + rest; ++j) {
+          const float a = first[j], b = second[j];
+          first[j] = a * cosines[j] - b * sines[j];
+          second[j] = b * cosines[j] + a * sines[j];
+        }
       });
 }
 

@@ -14,21 +14,21 @@
 namespace moeopt::cpu::fast {
 namespace {
 
-std::size_t packed_tile_bytes(WeightKind kind, int k) {
-  return on_bf16_pairs(kind) ? amx_packed_tile_bytes(k) : packed_float_tile_bytes(k);
+std::size_t packed_tile_bytes(Packing packing, int k) {
+  return packing == Packing::kPairs ? amx_packed_tile_bytes(k) : packed_float_tile_bytes(k);
 }
 
-void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, void* out) {
-  if (on_bf16_pairs(kind)) {
+void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, void* out) {
+  if (packing == Packing::kPairs) {
     amx_pack_tile(rows, n_rows, k, static_cast<unsigned char*>(out));
   } else {
-    pack_float_tile(kind != WeightKind::kF32, rows, n_rows, k, out);
+    pack_float_tile(packing == Packing::kRounded, rows, n_rows, k, out);
   }
 }
 
-void product(WeightKind kind, const Strip& strip, const void* packed, int n_rows, float* out,
-             std::size_t out_stride, void* scratch, Upcoming next) {
-  if (on_bf16_pairs(kind)) {
+void product(Packing packing, WeightKind kind, const Strip& strip, const void* packed, int n_rows,
+             float* out, std::size_t out_stride, void* scratch, Upcoming next) {
+  if (packing == Packing::kPairs) {
     amx_product(kind, strip, static_cast<const unsigned char*>(packed), n_rows, out, out_stride,
                 static_cast<unsigned char*>(scratch), next);
   } else {
@@ -48,6 +48,9 @@ const Kernels& amx_kernels() {
       .rms_norm = rms_norm,
       .to_bf16 = to_bf16,
       .from_bf16 = from_bf16,
+      .weighted_sum = weighted_sum,
+      .rotate = rotate,
+      .attention_scratch_bytes = amx_attention_scratch_bytes,
       .attention = amx_attention,
   };
   return kKernels;

@@ -9,14 +9,16 @@
 namespace moeopt::cpu::fast {
 namespace {
 
-std::size_t packed_tile_bytes(WeightKind /*kind*/, int k) { return packed_float_tile_bytes(k); }
-
-void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, void* out) {
-  pack_float_tile(kind != WeightKind::kF32, rows, n_rows, k, out);
+std::size_t packed_tile_bytes(Packing /*packing*/, int k) {
+  return packed_float_tile_bytes(k);
 }
 
-void product(WeightKind kind, const Strip& strip, const void* packed, int n_rows, float* out,
-             std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
+void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, void* out) {
+  pack_float_tile(packing != Packing::kExact, rows, n_rows, k, out);
+}
+
+void product(Packing /*packing*/, WeightKind kind, const Strip& strip, const void* packed,
+             int n_rows, float* out, std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
   float_product(kind, strip, packed, n_rows, out, out_stride);
 }
 
@@ -32,6 +34,9 @@ const Kernels& avx2_kernels() {
       .rms_norm = rms_norm,
       .to_bf16 = to_bf16,
       .from_bf16 = from_bf16,
+      .weighted_sum = weighted_sum,
+      .rotate = rotate,
+      .attention_scratch_bytes = lanes_attention_scratch_bytes,
       .attention = lanes_attention,
   };
   return kKernels;

@@ -11,13 +11,13 @@
 namespace moeopt::cpu::fast {
 namespace {
 
-std::size_t packed_tile_bytes(WeightKind kind, int k) {
-  return on_bf16_pairs(kind) ? kTileRows * padded_inputs(k) * 2 : packed_float_tile_bytes(k);
+std::size_t packed_tile_bytes(Packing packing, int k) {
+  return packing == Packing::kPairs ? kTileRows * padded_inputs(k) * 2 : packed_float_tile_bytes(k);
 }
 
-void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, void* out) {
-  if (!on_bf16_pairs(kind)) {
-    pack_float_tile(kind != WeightKind::kF32, rows, n_rows, k, out);
+void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, void* out) {
+  if (packing != Packing::kPairs) {
+    pack_float_tile(packing == Packing::kRounded, rows, n_rows, k, out);
     return;
   }
   const std::size_t row_bytes = padded_inputs(k) * 2;
@@ -29,14 +29,14 @@ void pack_tile(WeightKind kind, const float* const* rows, int n_rows, int k, voi
   }
 }
 
-void product(WeightKind kind, const Strip& strip, const void* packed, int n_rows, float* out,
-             std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
-  if (kind == WeightKind::kBf16) {
-    dot_product<Bf16Dot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride);
-  } else if (kind == WeightKind::kE4m3) {
-    dot_product<Bf16Dot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride);
-  } else {
+void product(Packing packing, WeightKind kind, const Strip& strip, const void* packed, int n_rows,
+             float* out, std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
+  if (packing != Packing::kPairs) {
     float_product(kind, strip, packed, n_rows, out, out_stride);
+  } else if (kind == WeightKind::kBf16) {
+    dot_product<Bf16Dot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride);
+  } else {
+    dot_product<Bf16Dot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride);
   }
 }
 
@@ -52,6 +52,9 @@ const Kernels& avx512bf16_kernels() {
       .rms_norm = rms_norm,
       .to_bf16 = to_bf16,
       .from_bf16 = from_bf16,
+      .weighted_sum = weighted_sum,
+      .rotate = rotate,
+      .attention_scratch_bytes = lanes_attention_scratch_bytes,
       .attention = lanes_attention,
   };
   return kKernels;

@@ -33,13 +33,20 @@ using F = float __attribute__((vector_size(4 * kLanes), may_alias));
 using I = std::int32_t __attribute__((vector_size(4 * kLanes), may_alias));
 // The same without an alignment, for loads and stores anywhere.
 using UnalignedF = float __attribute__((vector_size(4 * kLanes), aligned(1), may_alias));
-using UnalignedHalf =
-    std::uint16_t __attribute__((vector_size(2 * kLanes), aligned(1), may_alias));
+using UnalignedHalf = std::uint16_t __attribute__((vector_size(2 * kLanes), aligned(1), may_alias));
 
-inline F load(const void* p) { return *static_cast<const UnalignedF*>(p); }
-inline void store(float* p, F v) { *reinterpret_cast<UnalignedF*>(p) = v; }
-inline F broadcast(float v) { return F{} + v; }
-inline I broadcast(std::int32_t v) { return I{} + v; }
+inline F load(const void* p) {
+  return *static_cast<const UnalignedF*>(p);
+}
+inline void store(float* p, F v) {
+  *reinterpret_cast<UnalignedF*>(p) = v;
+}
+inline F broadcast(float v) {
+  return F{} + v;
+}
+inline I broadcast(std::int32_t v) {
+  return I{} + v;
+}
 
 inline F load_some(const void* p, int n) {
   alignas(64) float buffer[kLanes] = {};
@@ -84,7 +91,9 @@ inline I bf16_bits(F v) {
   const I is_nan = (I)(v != v);
   return ((rounded & ~is_nan) | (quiet & is_nan)) & 0xffff;
 }
-inline F round_bf16(F v) { return (F)(bf16_bits(v) << 16); }
+inline F round_bf16(F v) {
+  return (F)(bf16_bits(v) << 16);
+}
 
 inline F max(F a, F b) {  // b when either is NaN
 #if defined(__AVX512F__)
@@ -107,8 +116,8 @@ inline float sum(F v) {
   return _mm512_reduce_add_ps((__m512)v);
 #else
 #if defined(__AVX2__)
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)v),
-                                 _mm256_extractf128_ps((__m256)v, 1));
+  const __m128 four =
+      _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
 #else
   const F four = v;
 #endif
