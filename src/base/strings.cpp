@@ -24,14 +24,15 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+// Three significant digits, and never a step's worth of a unit ("1000 M") that rounding would make.
 std::string format_scaled(double value, double step, std::span<const std::string_view> units) {
   std::size_t unit = 0;
-  while (value >= step && unit + 1 < units.size()) {
+  while (value >= step - 0.5 && unit + 1 < units.size()) {
     value /= step;
     ++unit;
   }
   if (unit == 0) return fmt::format("{:.0f}{}", value, units[0]);
-  const int decimals = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const int decimals = value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
   return fmt::format("{:.{}f}{}", value, decimals, units[unit]);
 }
 
