@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/strings.h"
 #include "plan/hardware.h"
 
 namespace moeopt {
@@ -108,7 +109,7 @@ HostProbe probe_host(const fs::path& root) {
     const std::string_view group = text.substr(second + 1);
     if (controllers.empty()) {
       narrow_all(mount, group, kVersion2, host);
-    } else if (("," + std::string(controllers) + ",").find(",memory,") != std::string::npos) {
+    } else if (std::ranges::count(split(controllers, ','), "memory") > 0) {
       narrow_all(mount / "memory", group, kVersion1, host);
     }
   }

@@ -13,6 +13,7 @@
 
 #include "checkpoint/tensor_source.h"
 #include "model/model_spec.h"
+#include "model/weight_class.h"
 #include "plan/hardware.h"
 #include "plan/kv_layout.h"
 #include "plan/optimisations.h"
@@ -20,20 +21,6 @@
 #include "plan/workspace.h"
 
 namespace moeopt {
-
-enum class WeightClass {
-  kEmbedding,
-  kAttention,
-  kRouter,
-  kRoutedExperts,
-  kSharedExperts,
-  kDenseMlp,
-  kNorms,
-  kLmHead,
-};
-constexpr int kWeightClasses = 8;
-WeightClass weight_class_of(WeightRole role);
-std::string_view weight_class_name(WeightClass weight_class);
 
 enum class BufferKind { kWeight, kKv, kWorkspace, kCommunication };
 std::string_view buffer_kind_name(BufferKind kind);

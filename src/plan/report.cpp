@@ -30,7 +30,7 @@ std::string size_line(int indent, std::string_view name, std::uint64_t bytes,
                       const std::string& remark) {
   std::string line =
       fmt::format("{:{}}{:<{}}{:>11}", "", indent, name, 22 - indent, format_bytes(bytes));
-  if (!remark.empty()) line += "  " + remark;
+  if (!remark.empty()) line += fmt::format("  {}", remark);
   return line + "\n";
 }
 
@@ -170,7 +170,8 @@ std::string optimisations_text(const std::vector<OptimisationState>& states) {
         line += fmt::format(" [{}]", state.asked_by.text());
       }
       line.erase(line.find_last_not_of(' ') + 1);
-      text += line + "\n";
+      line += '\n';
+      text += line;
     }
   }
   return text;
@@ -197,9 +198,8 @@ std::string plan_text(const MemoryPlan& plan, const ModelSpec& spec, std::string
   std::string text =
       fmt::format("{} ({}, {} layers) on {}\n\n", printable(model_name),
                   printable(spec.architecture), spec.layers.size(), plan.hardware.label);
-  text += memory_text(plan) + "\n" + fit_text(plan);
-  text += "\noptimisations\n" + optimisations_text(plan.optimisations);
-  text += "\n" + settings_text(plan);
+  text += fmt::format("{}\n{}\noptimisations\n{}\n{}", memory_text(plan), fit_text(plan),
+                      optimisations_text(plan.optimisations), settings_text(plan));
   if (plan.notes.empty()) return text;
   text += "\nnotes\n";
   for (const PlanNote& note : plan.notes) {

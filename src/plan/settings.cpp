@@ -146,14 +146,15 @@ std::vector<Assignment> read_named(OriginKind kind,
 
 std::vector<Assignment> read_flags(const std::map<std::string, std::string>& flags) {
   std::vector<std::string> known;
-  for (const FlagInfo& flag : setting_flags()) known.push_back("--" + flag.name);
+  for (const FlagInfo& flag : setting_flags()) known.push_back(fmt::format("--{}", flag.name));
   for (const auto& [name, text] : flags) {
-    if (std::ranges::find(known, "--" + name) == known.end()) {
-      refuse_name("command line", "flag", "--" + name, known);
+    const std::string flag = fmt::format("--{}", name);
+    if (std::ranges::find(known, flag) == known.end()) {
+      refuse_name("command line", "flag", flag, known);
     }
   }
   return read_named(OriginKind::kFlag, flags,
-                    [](const FlagInfo& flag) { return "--" + flag.name; });
+                    [](const FlagInfo& flag) { return fmt::format("--{}", flag.name); });
 }
 
 // An empty variable says nothing, as with most programs.
