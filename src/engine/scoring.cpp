@@ -36,7 +36,7 @@ void score(Backend& backend, std::span<const std::int32_t> ids, int max_rows,
   StepPlan plan(backend.capacity());
   std::vector<TokenRef> tokens;
   const auto chunk = static_cast<std::size_t>(std::min(max_rows, backend.capacity().tokens));
-  MOEOPT_CHECK(chunk > 0);
+  MOEOPT_CHECK(chunk > 0u);
   for (std::size_t begin = 0; begin < ids.size(); begin += chunk) {
     const auto part = ids.subspan(begin, std::min(chunk, ids.size() - begin));
     tokens.clear();

@@ -229,7 +229,7 @@ TEST_P(EngineTest, StartUpStepIsCountedApart) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Overlap, EngineTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "overlapped" : "plain"; });
+                         [](const auto& mode) { return mode.param ? "overlapped" : "plain"; });
 
 }  // namespace
 }  // namespace moeopt
