@@ -5,7 +5,8 @@
     tools/goldens/make.py --check [CASE...]    recomputes from the committed checkpoints, compares
     tools/goldens/make.py --hidden DIR [CASE]  also each layer's output, for finding a first mistake
 
-Each folder holds config.json and safetensors as a hub checkpoint has them, logits.npy (float32,
+Each folder holds config.json and safetensors as a hub checkpoint has them, that config as
+Transformers 5 saves it (config.transformers5.json), logits.npy (float32,
 [prompt, vocab], every prompt position) and golden.json: prompt ids, 16 greedy ids after the prompt
 (an end-of-text id would not stop them), rotary and softmax constants as Transformers has them, and
 per layer the expert ids (ascending) and weights of every prompt position (null: dense layer).
@@ -142,6 +143,16 @@ def write_checkpoint(case: Case, tensors, folder: pathlib.Path):
     total = sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def save_config(case: Case, folder: pathlib.Path):
+    """The same config as Transformers itself spells it today, which readers must take for the same."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        config.save_pretrained(temporary)
+        saved = json.loads((pathlib.Path(temporary) / "config.json").read_text())
+    saved.pop("transformers_version")
+    (folder / "config.transformers5.json").write_text(json.dumps(saved, indent=2) + "\n")
 
 
 def load_in_float32(folder: pathlib.Path):
@@ -300,6 +311,7 @@ def make(case: Case, hidden_folder):
             3, case.config["vocab_size"], (case.n_prompt,), generator=generator
         ).tolist()
         write_checkpoint(case, tensors, folder)
+        save_config(case, folder)
         model = load_in_float32(folder)
         logits, routing, greedy, hidden, route_margin, logit_margin = run(model, prompt)
         if route_margin >= MIN_ROUTE_MARGIN and logit_margin >= MIN_LOGIT_MARGIN:
