@@ -138,7 +138,7 @@ fs::path find_in_hub_cache(const HubName& name, const EnvironmentLookup& environ
                 hint);
   }
   const std::string commit = read_ref(repository, name.revision).value_or(name.revision);
-  const fs::path snapshot = repository / "snapshots" / commit;
+  fs::path snapshot = repository / "snapshots" / commit;
   if (commit.find('/') != std::string::npos || !is_folder(snapshot)) {
     throw Error(ErrorCode::kNotFound,
                 fmt::format("{} is not in the Hugging Face cache: looked for {} and {}", asked,
