@@ -4,17 +4,19 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 namespace moeopt {
 namespace {
 
-// Characters that are never changed by NFC, begin a new composition and take part in none with what
-// stands before them: below the combining marks, kana, and the ideographs.
-bool is_inert(char32_t c) {
+// Characters that NFC never changes and that take part in no composition with what stands before
+// them: all below the combining marks, kana, leading jamo, the ideographs.
+bool begins_anew(char32_t c) {
   return c < 0x300 || (c >= 0x3041 && c <= 0x3096) || (c >= 0x30A1 && c <= 0x30FA) ||
          (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x1100 && c <= 0x1112);
 }
@@ -70,27 +72,24 @@ bool normalize_nfc(std::string_view text, std::string& out) {
   out.clear();
   out.reserve(text.size());
   Segment segment;
-  // A character is held back until the next one: only an inert one leaves it as it is.
-  char32_t held = 0;
-  bool holding = false;
+  // A character that begins anew is held back: what follows decides whether it stays as it is.
+  std::string_view held;
   for (std::size_t at = 0; at < text.size();) {
     const DecodedCharacter character = decode_utf8(text, at);
+    const std::string_view bytes = text.substr(at, character.size_bytes);
     at += character.size_bytes;
-    const bool inert = is_inert(character.code_point);
-    if (inert) segment.flush(out);
-    if (holding) {
-      if (inert) {
-        append_utf8(out, held);
-      } else {
-        segment.add(held);
-      }
+    const bool anew = begins_anew(character.code_point);
+    if (anew || is_unnormalized(character.code_point)) {
+      segment.flush(out);
+      out += std::exchange(held, bytes);
+      if (!anew) out += std::exchange(held, {});
+    } else {
+      if (!held.empty()) segment.add(decode_utf8(std::exchange(held, {}), 0).code_point);
+      segment.add(character.code_point);
     }
-    holding = inert;
-    held = character.code_point;
-    if (!inert) segment.add(character.code_point);
   }
   segment.flush(out);
-  if (holding) append_utf8(out, held);
+  out += held;
   return true;
 }
 

@@ -58,6 +58,10 @@ bool is_word_character(char32_t code_point) {
   return contains(word_ranges(), code_point);
 }
 
+bool is_unnormalized(char32_t code_point) {
+  return contains(unnormalized_ranges(), code_point);
+}
+
 bool is_white_space(char32_t code_point) {
   static constexpr std::array<CodePointRange, 10> kRanges = {{{0x09, 0x0D},
                                                               {0x20, 0x20},

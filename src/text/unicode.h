@@ -26,6 +26,8 @@ std::span<const CategoryRange> unicode_additions();
 std::span<const CodePointRange> numeric_ranges();
 std::span<const CodePointRange> punctuation_ranges();
 std::span<const CodePointRange> word_ranges();
+// What its NFC, of Unicode 9, neither orders nor composes though later versions do; ascending.
+std::span<const CodePointRange> unnormalized_ranges();
 
 // Whether `name` is a general category ("L", "Lu", ...) that regular expressions may name.
 bool is_general_category(std::string_view name);
@@ -37,5 +39,6 @@ bool is_numeric(char32_t code_point);
 bool is_punctuation(char32_t code_point);
 bool is_white_space(char32_t code_point);
 bool is_word_character(char32_t code_point);
+bool is_unnormalized(char32_t code_point);
 
 }  // namespace moeopt

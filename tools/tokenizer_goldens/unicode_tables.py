@@ -9,7 +9,7 @@ itself. Needs Python's unicodedata at Unicode 14, the version of PCRE2 10.42. Ru
 import unicodedata
 
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CATEGORIES = (
     "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf".split()
@@ -53,6 +53,22 @@ def word_characters():
     return found
 
 
+def unnormalized():
+    """Code points that the library's NFC, of an older Unicode, leaves where and as they are."""
+    normalize = normalizers.NFC().normalize_str
+    found = set()
+    newer_marks = matched_by(r"\p{M}")
+    for c in map(chr, POINTS):
+        if unicodedata.combining(c) or (unicodedata.category(c) == "Cn" and ord(c) in newer_marks):
+            above, below = f"b\u0301{c}", f"b{c}\u0316"  # a mark with a class moves one of them
+            if normalize(above) == above and normalize(below) == below:
+                found.add(ord(c))
+        parts = unicodedata.normalize("NFD", c)
+        if parts != c and normalize(parts) != unicodedata.normalize("NFC", parts):
+            found |= set(map(ord, c + parts))
+    return found
+
+
 def ranges(points):
     merged = []
     for c in sorted(points):
@@ -90,6 +106,7 @@ def main():
         "kNumeric": isolated_by(pre_tokenizers.Digits(individual_digits=True)),
         "kPunctuation": isolated_by(pre_tokenizers.Punctuation()),
         "kWord": word_characters(),
+        "kUnnormalized": unnormalized(),
     }
     for name, points in tables.items():
         array("CodePointRange", name, [f"{{0x{f:X}, 0x{last:X}}}" for f, last in ranges(points)])
@@ -98,6 +115,7 @@ def main():
     print("std::span<const CodePointRange> numeric_ranges() { return kNumeric; }")
     print("std::span<const CodePointRange> punctuation_ranges() { return kPunctuation; }")
     print("std::span<const CodePointRange> word_ranges() { return kWord; }")
+    print("std::span<const CodePointRange> unnormalized_ranges() { return kUnnormalized; }")
     print("\n}  // namespace moeopt")
 
 
