@@ -1,5 +1,8 @@
 #include "base/json.h"
 
+#include <string>
+#include <type_traits>
+#include <unordered_set>
 #include <vector>
 
 #include "base/check.h"
@@ -77,11 +80,12 @@ class BoundedEvents final : public JsonEvents {
 };
 
 // Builds the document and refuses duplicate keys, of which nlohmann's own builder keeps the last.
+template <typename Tree>
 class TreeBuilder final : public JsonEvents {
  public:
   explicit TreeBuilder(std::string_view where) : where_(where) {}
 
-  Json take() { return std::move(root_); }
+  Tree take() { return std::move(root_); }
 
   bool null() override { return put(nullptr) != nullptr; }
   bool boolean(bool value) override { return put(value) != nullptr; }
@@ -93,13 +97,13 @@ class TreeBuilder final : public JsonEvents {
   bool string(string_t& value) override { return put(std::move(value)) != nullptr; }
   bool binary(binary_t&) override { return false; }
 
-  bool start_object(std::size_t) override { return open(Json::object()); }
-  bool start_array(std::size_t) override { return open(Json::array()); }
+  bool start_object(std::size_t) override { return open(Tree::object()); }
+  bool start_array(std::size_t) override { return open(Tree::array()); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (open_.back()->contains(name)) {
+    if (!open_.back().keys.insert(name).second) {
       refuse(where_, fmt::format("duplicate key \"{}\"", printable(name)));
     }
     key_ = std::move(name);
@@ -110,20 +114,33 @@ class TreeBuilder final : public JsonEvents {
   }
 
  private:
-  Json* put(Json value) {
+  struct Container {
+    // NOTE: stays valid: a container grows only after its open children are closed.
+    Tree* tree;
+    std::unordered_set<std::string> keys;
+  };
+
+  Tree* put(Tree value) {
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
     }
-    Json& parent = *open_.back();
+    Tree& parent = *open_.back().tree;
     if (parent.is_array()) {
       parent.push_back(std::move(value));
       return &parent.back();
     }
-    return &(parent[key_] = std::move(value));
+    auto& object = parent.template get_ref<typename Tree::object_t&>();
+    if constexpr (std::is_same_v<Tree, OrderedJson>) {
+      // The key is known to be new; ordered_map's own insertion would compare it with all others.
+      using Entries = std::vector<typename Tree::object_t::value_type>;
+      return &static_cast<Entries&>(object).emplace_back(std::move(key_), std::move(value)).second;
+    } else {
+      return &object.emplace(std::move(key_), std::move(value)).first->second;
+    }
   }
-  bool open(Json value) {
-    open_.push_back(put(std::move(value)));
+  bool open(Tree value) {
+    open_.push_back({put(std::move(value)), {}});
     return true;
   }
   bool close() {
@@ -132,11 +149,17 @@ class TreeBuilder final : public JsonEvents {
   }
 
   std::string_view where_;
-  Json root_;
-  // NOTE: pointers stay valid: a container grows only after its open children are closed.
-  std::vector<Json*> open_;
+  Tree root_;
+  std::vector<Container> open_;
   std::string key_;
 };
+
+template <typename Tree>
+Tree parse_tree(std::string_view text, std::string_view where, const JsonLimits& limits) {
+  TreeBuilder<Tree> builder(where);
+  stream_json(text, where, builder, limits);
+  return builder.take();
+}
 
 }  // namespace
 
@@ -155,9 +178,12 @@ void stream_json(std::string_view text, std::string_view where, JsonEvents& even
 }
 
 Json parse_json(std::string_view text, std::string_view where, const JsonLimits& limits) {
-  TreeBuilder builder(where);
-  stream_json(text, where, builder, limits);
-  return builder.take();
+  return parse_tree<Json>(text, where, limits);
+}
+
+OrderedJson parse_ordered_json(std::string_view text, std::string_view where,
+                               const JsonLimits& limits) {
+  return parse_tree<OrderedJson>(text, where, limits);
 }
 
 Json parse_json_file(const std::filesystem::path& file, const JsonLimits& limits) {

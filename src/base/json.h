@@ -10,6 +10,7 @@
 namespace moeopt {
 
 using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // objects keep the order of the text
 
 struct JsonLimits {
   std::size_t bytes = std::size_t{64} << 20;
@@ -21,6 +22,10 @@ struct JsonLimits {
 // Throws Error(kInvalidData) on anything that is not exactly one JSON value within the limits, on a
 // duplicate key, on a number out of range and on NaN or Infinity.
 Json parse_json(std::string_view text, std::string_view where, const JsonLimits& limits = {});
+
+// The same, keeping the order of an object's keys: for what a template will show.
+OrderedJson parse_ordered_json(std::string_view text, std::string_view where,
+                               const JsonLimits& limits = {});
 
 // Receives a document piece by piece. A member says what it refuses by throwing, never by false.
 using JsonEvents = nlohmann::json_sax<Json>;

@@ -188,6 +188,14 @@ class Recorder final : public JsonEvents {
   }
 };
 
+TEST(OrderedJson, KeepsTheOrderOfKeysAndRefusesDuplicates) {
+  const OrderedJson tree =
+      parse_ordered_json(R"({"z":1,"a":{"y":[2],"b":3},"m":null})", "doc.json");
+  EXPECT_EQ(tree.dump(), R"({"z":1,"a":{"y":[2],"b":3},"m":null})");
+  EXPECT_THROW(parse_ordered_json(R"({"z":1,"a":2,"z":3})", "doc.json"), Error);
+  EXPECT_EQ(parse_ordered_json(R"([{"a":1},{"a":2}])", "doc.json").size(), 2u);
+}
+
 TEST(StreamJson, TellsEverythingInOrder) {
   Recorder recorder;
   stream_json(R"({"a":[1,-2,0.5,true,null,"s"],"a":{}})", "doc.json", recorder);
