@@ -1,0 +1,237 @@
+"""The words and sentences of the plain text: small stories, places, letters, instructions, talk."""
+
+from __future__ import annotations
+
+STORY_RULES: dict[str, list[str]] = {
+    "story": [
+        "[start] [trait] [wish] [try_one] [trouble] [help] [turn] [finish] [close]",
+        "[start] [wish] [weather_line] [trouble] [try_one] [help] [finish]",
+        "[start] [trait] [weather_line] [wish] [trouble] [help] [turn] [close]",
+        "[start] [weather_line] [wish] [try_one] [trouble] [help] [finish] [close]",
+    ],
+    "start": [
+        "Once there was [a hero=animal] named [name=pet_name] who lived in [home=home].",
+        "In [home=home] lived [a hero=animal] called [name=pet_name].",
+        "Long ago, [a adjective] [hero=animal] with the name [name=pet_name] made a home in [home=home].",
+        "[Name=pet_name] was [a adjective] [hero=animal] from [home=home].",
+        "Everybody in [home=home] knew [name=pet_name], the [adjective] [hero=animal].",
+        "There is a tale about [a hero=animal] from [home=home], and the name of that [hero] was [name=pet_name].",
+    ],
+    "trait": [
+        "[Name] liked [liked] more than anything else.",
+        "Every [part_of_day] [name] went out to look for [food].",
+        "The other animals said that no [hero] was as [adjective] as [name].",
+        "[Name] had [a color] nose and a very [adjective] voice.",
+        "Most days were quiet, and [name] was fond of [liked].",
+        "When the others slept, [name] thought about [liked].",
+    ],
+    "liked": [
+        "the smell of rain", "long walks by the [water]", "the songs of the birds", "warm [food]",
+        "stories told at night", "stones with [a color] stripe", "the sound of the [water]", "games in the tall grass",
+        "counting the stars", "sleeping in the sun", "the first snow of the year", "a good joke",
+    ],
+    "wish": [
+        "One [part_of_day] [name] wanted to find [goal=goal].",
+        "More than once [name] had dreamed of [goal=goal], and today was the day to look for it.",
+        "One day [a bird] brought news of [goal=goal], and [name] could think of nothing else.",
+        "An old map showed the way to [goal=goal], so [name] packed some [food] and left.",
+        "\"I will look for [goal=goal],\" said [name] one [part_of_day].",
+    ],
+    "goal": [
+        "a lost [treasure]", "the [color] [treasure] of the [water]", "a tree that bears [color] fruit",
+        "the oldest [animal] in the land", "a path across the [land]", "the place where the [water] begins",
+        "a quiet spot behind the [land]", "a song that nobody had heard", "the house of the [bird]",
+        "a door in the side of the [land]", "the garden with the [color] gate",
+    ],
+    "try_one": [
+        "First [name] walked along the [water] for [number] hours, but there was nothing to see.",
+        "[Name] climbed the [land] and looked in every direction.",
+        "[A bird] on a branch knew nothing, and neither did the [hero_two=animal] under it.",
+        "[Name] asked [number] animals, and each gave a different answer.",
+        "The way went through the [land], past [a look] bridge, and on to the [water].",
+        "\"Have you seen it?\" [name] asked [a hero_two=animal], who only shook a sleepy head.",
+    ],
+    "trouble": [
+        "Then the [weather] came, and the path was gone.",
+        "Near the [water] [name] slipped and fell into [a look] hole.",
+        "Soon it grew dark, and [name] did not know the way back.",
+        "All at once [a adjective] [big_animal] stood in the way and would not move.",
+        "The bridge over the [water] was broken, and the water was too deep to swim.",
+        "After [number] hours the bag was empty and [name] was hungry and tired.",
+        "The gate was shut, and the key was nowhere to be found.",
+    ],
+    "help": [
+        "Luckily [a friend=animal] named [friend_name=pet_name] came by and offered to help.",
+        "[Friend_name=pet_name] the [friend=animal] heard the cries and came at once.",
+        "Just then [a adjective] [friend=animal] called [friend_name=pet_name] looked out from behind [a thing].",
+        "\"Do not worry,\" said a small voice. It was [friend_name=pet_name], [a friend=animal] with [a color] [thing].",
+        "[A adjective] [friend=animal] came along. \"My name is [friend_name=pet_name],\" it said, \"and I have [a thing].\"",
+    ],
+    "turn": [
+        "Together they used the [thing] to get across.",
+        "[Friend_name] knew a shorter way behind the [land], and they took it.",
+        "They shared the last of the [food] and waited until the [weather] was over.",
+        "\"Two heads are better than one,\" said [friend_name], and [name] had to agree.",
+        "They made a plan, and the plan was good.",
+        "It took them until the next [time_of_day], but neither of them gave up.",
+    ],
+    "finish": [
+        "In the end they found [goal], and it was even more [pleasing] than they had hoped.",
+        "When the sun came up, there it was: [goal].",
+        "They never found [goal], but they found each other, and that was enough.",
+        "At last [name] stood before [goal] and could not say a word.",
+        "So [name] came home to [home] with a full heart and [number] new stories.",
+    ],
+    "close": [
+        "Since that day [name] and [friend_name] have been the best of friends.",
+        "From then on [name] never walked alone.",
+        "That night [name] slept better than ever before.",
+        "And whenever the [weather] comes, the two of them sit together and laugh about it.",
+        "Even now the animals in [home] tell this story to their young.",
+        "\"Next time,\" said [friend_name], \"we will bring more [food].\"",
+    ],
+    "weather_line": [
+        "It was [a mood] [part_of_day], and the [weather] had just passed.",
+        "The wind came over the [land] and smelled of [smell].",
+        "Outside, the sky was [color] and the [water] lay still.",
+        "Nobody could remember a colder winter.",
+        "It was the warmest day of the summer.",
+        "Thin clouds moved slowly above the [land].",
+    ],
+    "pet_name": [
+        "Pip", "Nutmeg", "Bramble", "Tilly", "Otis", "Fern", "Moss", "Juniper", "Basil", "Hazel", "Rusty", "Willow",
+        "Pepper", "Biscuit", "Clover", "Mabel", "Rowan", "Sorrel", "Tansy", "Barley", "Poppy", "Dusty", "Ember", "Teasel",
+    ],
+    "animal": [
+        "fox", "hare", "mouse", "badger", "squirrel", "hedgehog", "otter", "frog", "mole", "deer", "beaver", "toad",
+        "rabbit", "cat", "goat", "donkey", "duck", "turtle", "weasel", "lamb", "hen", "snail", "newt", "pony",
+    ],
+    "big_animal": ["bear", "bull", "boar", "wolf", "goose", "ram", "stag", "elk", "swan", "ox"],
+    "bird": ["crow", "robin", "heron", "wren", "magpie", "swallow", "sparrow", "jay", "finch", "cuckoo"],
+    "adjective": [
+        "brave", "shy", "clever", "gentle", "quiet", "proud", "careful", "cheerful", "lonely", "patient", "curious",
+        "polite", "stubborn", "lazy", "honest", "friendly", "serious", "grumpy", "playful", "thoughtful", "sleepy",
+    ],
+    "look": [
+        "old", "narrow", "tall", "strange", "plain", "pretty", "wide", "dark", "crooked", "beautiful", "round", "tiny",
+        "heavy", "new", "dusty", "famous", "half finished", "well kept", "simple", "noble",
+    ],
+    "mood": ["bright", "gray", "cold", "warm", "windy", "quiet", "misty", "mild", "clear", "long"],
+    "color": ["red", "green", "blue", "yellow", "white", "black", "gray", "brown", "golden", "silver", "orange", "purple"],
+    "home": [
+        "a hollow tree", "the old mill", "a burrow under the [land]", "a house made of [stuff]", "the reeds by the [water]",
+        "a barn near the [water]", "a cave behind the [land]", "the roots of an oak", "the garden of [a worker]",
+    ],
+    "land": ["hill", "forest", "meadow", "valley", "mountain", "field", "heath", "orchard", "cliff", "marsh"],
+    "water": ["river", "lake", "pond", "stream", "sea", "canal", "brook", "waterfall", "well", "bay"],
+    "food": [
+        "bread", "berries", "nuts", "cheese", "honey", "apples", "soup", "porridge", "seeds", "carrots", "plums", "mushrooms",
+    ],
+    "stuff": ["stone", "wood", "clay", "brick", "timber", "slate", "red stone", "oak"],
+    "treasure": ["bell", "crown", "ring", "lantern", "key", "pearl", "cup", "mirror", "coin", "harp"],
+    "thing": ["rope", "ladder", "basket", "boat", "lamp", "stick", "blanket", "barrel", "wagon", "shovel", "whistle", "umbrella"],
+    "weather": ["storm", "fog", "rain", "snow", "wind", "hail", "heat", "frost"],
+    "smell": ["salt", "hay", "smoke", "pine", "wet earth", "flowers", "fresh bread", "snow"],
+    "part_of_day": ["morning", "evening", "afternoon", "night", "day in spring", "day in autumn"],
+    "few": ["two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "pleasing": ["beautiful", "curious", "wonderful", "exciting", "peaceful"],
+    "number": ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"],
+    "worker": ["baker", "farmer", "fisher", "teacher", "miller", "tailor", "doctor", "smith", "painter", "weaver", "gardener", "clerk"],
+}
+
+PLACE_RULES: dict[str, list[str]] = {
+    "place": [
+        "[place_open] [place_fact] [place_people] [place_fact_two] [place_time] [place_end]",
+        "[place_open] [place_people] [place_fact] [place_time] [place_end]",
+        "[place_open] [place_fact_two] [place_fact] [place_people] [place_time]",
+    ],
+    "place_open": [
+        "[Town=town] is [a size] town on the [side] side of [a water].",
+        "The village of [town=town] lies between [a land] and [a water].",
+        "[Town=town] is known for its [product=product].",
+        "Travelers who come to [town=town] first notice the [look] [building].",
+        "About [number] kilometers from the [water] one finds [town=town], [a size] place with houses of [stuff].",
+    ],
+    "place_fact": [
+        "Its oldest [building] was built of [stuff] and has [number] windows.",
+        "In the middle stands [a look] [building] with [a color] roof.",
+        "There are [number] bridges, and the longest of them is made of [stuff].",
+        "The main road runs from the [building] to the [building_two=building].",
+        "A narrow path leads up to the [land], where one can see as far as the [water].",
+    ],
+    "place_fact_two": [
+        "The soil is good for [crop], and most fields are small.",
+        "Every house has [a color] door, and nobody remembers why.",
+        "The [building] burned down once and was built again in [stuff].",
+        "Ships bring [product] and take [crop] away.",
+        "In winter the [water] freezes and children skate on it.",
+    ],
+    "place_people": [
+        "Most people there work as [job_one=job]s or [job_two=job]s.",
+        "The [worker_one=worker] and the [worker_two=worker] have their shops next to each other.",
+        "On market days people from the [land] come to sell [crop].",
+        "Around [few] hundred people live there all year, and more come in summer.",
+        "The people are [adjective], and they like to talk about the [weather].",
+    ],
+    "place_time": [
+        "In [month] there is a feast with music and [food].",
+        "Every [weekday] a market is held in front of the [building].",
+        "The best time for a visit is [month], when the harvest of [crop] begins.",
+        "From [month] to [month], the nights are cold.",
+        "The [building] opens on [weekday] and closes at noon.",
+    ],
+    "place_end": [
+        "Nobody who has seen it forgets the [water] at sunset.",
+        "Those who stay longer than a week often stay for good.",
+        "The last [vehicle] leaves at [number] in the evening.",
+        "It is a good place to do nothing at all.",
+        "[A worker] keeps the key and shows visitors around.",
+    ],
+    "town": [
+        "Ardel", "Brimley", "Corrow", "Dunmar", "Elsby", "Farrick", "Gristow", "Halden", "Ivery", "Jarnow", "Kelmar", "Lorvik",
+        "Mardale", "Norrey", "Ostry", "Pellin", "Quarn", "Rushby", "Selwick", "Tarnow", "Ulmar", "Velby", "Wenlow", "Yarrick",
+    ],
+    "size": ["small", "large", "quiet", "busy", "pretty", "windy", "sunny", "poor", "rich", "sleepy"],
+    "side": ["north", "south", "east", "west"],
+    "building": ["church", "mill", "tower", "library", "inn", "school", "town hall", "bridge house", "bakery", "museum", "station"],
+    "product": ["glass", "cloth", "paper", "clocks", "pots", "knives", "shoes", "bells", "boats", "salt", "cheese", "carpets"],
+    "crop": ["wheat", "barley", "corn", "hops", "beans", "grapes", "potatoes", "rye", "cabbage", "flax"],
+    "job": ["farmer", "fisher", "weaver", "carpenter", "teacher", "sailor", "builder", "nurse", "driver", "gardener"],
+    "month": [
+        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    ],
+    "weekday": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+    "vehicle": ["train", "bus", "boat", "ferry", "tram", "wagon"],
+}
+
+LETTER_RULES: dict[str, list[str]] = {
+    "letter": [
+        "Dear [to=person],\n[letter_open] [letter_news] [letter_more] [letter_ask]\n[letter_bye]\n[from=person]",
+        "Dear [to=person],\n[letter_open] [letter_more] [letter_news] [letter_news] [letter_ask]\n[letter_bye]\n[from=person]",
+    ],
+    "letter_open": [
+        "Thank you for your letter of [weekday].", "I hope that you are well.", "It has been [number] weeks since we met.",
+        "At last I find the time to write to you.", "How is the [weather] where you are?",
+    ],
+    "letter_news": [
+        "Since [weekday] we have had nothing but [weather].", "My [relative] has bought [a look] [thing] and is very proud of it.",
+        "The [worker] told me that the [building] will be painted [color].", "I have read [number] books this month, and the best was about [a animal].",
+        "We went to [town] by [vehicle] and saw the [building].", "The harvest of [crop] has been [harvest].",
+        "There is [a animal] in our garden, and it eats all the [food].",
+    ],
+    "letter_more": [
+        "You would laugh if you saw it.", "I think of you whenever I walk along the [water].", "Nobody here talks about anything else.",
+        "It was not cheap, but it was worth it.", "I will tell you more when you come.",
+    ],
+    "letter_ask": [
+        "Will you visit us in [month]?", "Could you send me your [thing]?", "Do you still have the [color] [thing]?",
+        "Please say hello to your [relative].", "Have you heard from [third=person]?",
+    ],
+    "harvest": ["good", "poor", "late this year", "early this year", "the best in years"],
+    "letter_bye": ["Yours,", "With love,", "Best wishes,", "Until soon,", "Your friend,"],
+    "relative": ["brother", "sister", "aunt", "uncle", "cousin", "mother", "father", "neighbor"],
+    "person": [
+        "Ada", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Hugo", "Iris", "Jonas", "Kira", "Leo", "Mia", "Noah",
+        "Olga", "Paul", "Rosa", "Simon", "Tara", "Victor", "Yara", "Max", "Nora", "Tom",
+    ],
+}
