@@ -98,12 +98,12 @@ inline void attend(const PagedKeys& keys, const Query& query, float scale) {
   for (int i = 0; i < keys.value_width; ++i) acc[i] *= inverse;
 }
 
-std::size_t lanes_attention_scratch_bytes(int /*key_width*/, int /*value_width*/) {
+inline std::size_t lanes_attention_scratch_bytes(int /*key_width*/, int /*value_width*/) {
   return 0;
 }
 
-void lanes_attention(const PagedKeys& keys, const Query* queries, int n_queries, float scale,
-                     void* /*scratch*/) {
+inline void lanes_attention(const PagedKeys& keys, const Query* queries, int n_queries, float scale,
+                            void* /*scratch*/) {
   for (int i = 0; i < n_queries; ++i) attend(keys, queries[i], scale);
 }
 

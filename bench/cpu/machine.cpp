@@ -1,0 +1,118 @@
+#include "cpu/machine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+
+#include "base/cpu_features.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace moeopt::bench {
+namespace {
+
+double seconds_of(const auto& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::uint64_t sum_portable(const std::byte* data, std::size_t n) {
+  std::uint64_t sums[8] = {};
+  for (std::size_t i = 0; i + 64 <= n; i += 64) {
+    std::uint64_t words[8];
+    std::memcpy(words, data + i, 64);
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += words[lane];
+  }
+  std::uint64_t total = 0;
+  for (const std::uint64_t sum : sums) total += sum;
+  return total;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) std::uint64_t sum_avx512(const std::byte* data, std::size_t n) {
+  __m512i sums[4] = {};
+  for (std::size_t i = 0; i + 256 <= n; i += 256) {
+    for (std::size_t lane = 0; lane < 4; ++lane) {
+      sums[lane] = _mm512_add_epi64(sums[lane], _mm512_loadu_si512(data + i + 64 * lane));
+    }
+  }
+  std::uint64_t words[8];
+  _mm512_storeu_si512(words, sums[0] + sums[1] + sums[2] + sums[3]);
+  std::uint64_t total = 0;
+  for (const std::uint64_t word : words) total += word;
+  return total;
+}
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+constexpr int kTileSteps = 400000;
+
+__attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles() {
+  static constexpr TileConfig kConfig;
+  alignas(64) static std::uint8_t zeros[4096];
+  _tile_loadconfig(&kConfig);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int i = 0; i < kTileSteps; ++i) {
+    _tile_loadd(4, zeros, 64);
+    _tile_loadd(5, zeros + 1024, 64);
+    _tile_loadd(6, zeros + 2048, 64);
+    _tile_loadd(7, zeros + 3072, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+}
+#endif
+
+std::uint64_t sum_bytes(const std::byte* data, std::size_t n) {
+#if defined(__x86_64__)
+  if (cpu_features().avx512) return sum_avx512(data, n);
+#endif
+  return sum_portable(data, n);
+}
+
+}  // namespace
+
+double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory) {
+  const std::size_t share = memory.size() / static_cast<std::size_t>(pool.threads());
+  std::atomic<std::uint64_t> sink{0};
+  double best = 1e30;
+  for (int pass = 0; pass < 5; ++pass) {
+    best = std::min(best, seconds_of([&] {
+                      pool.run([&](int member) {
+                        sink += sum_bytes(memory.data() + static_cast<std::size_t>(member) * share,
+                                          share);
+                      });
+                    }));
+  }
+  return static_cast<double>(share * static_cast<std::size_t>(pool.threads())) / best;
+}
+
+double amx_peak(ThreadPool& pool) {
+#if defined(__x86_64__)
+  if (!cpu_features().amx_bf16) return 0;
+  double best = 1e30;
+  for (int pass = 0; pass < 5; ++pass) {
+    best = std::min(best, seconds_of([&] { pool.run([](int /*member*/) { multiply_tiles(); }); }));
+  }
+  return 4.0 * kTileSteps * 16 * 16 * 32 * 2 * pool.threads() / best;
+#else
+  static_cast<void>(pool);
+  return 0;
+#endif
+}
+
+}  // namespace moeopt::bench
