@@ -127,8 +127,7 @@ int gpus_needed(std::uint64_t bytes, std::uint64_t memory_bytes) {
 }  // namespace
 
 const std::string_view kGpuRule =
-    "a power of two; weights and 32768 tokens of KV split evenly, plus 4 GiB each, in 90% of "
-    "memory";
+    "powers of two; weights + 32k tokens of KV split evenly, + 4 GiB each, within 90%";
 
 ModelCounts count_parameters(const ModelSpec& spec) {
   return count(spec, weights_of(spec));
