@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "checkpoint/fp8_blocks.h"
 
 namespace moeopt {
 namespace {
@@ -55,8 +56,8 @@ void check_one(const ModelSpec& spec, const TensorSource& source, const WeightSp
     refuse(info, fmt::format("is {}, quantization_config in config.json makes it {}",
                              dtype_name(info.dtype), dtype_name(DType::kF8E4M3)));
   }
-  const std::string scale = weight.name + "_scale_inv";
-  const TensorInfo& scale_info = require(spec, source, scale, scale_shape(weight.shape));
+  const std::string scale = fp8_scale_name(weight.name);
+  const TensorInfo& scale_info = require(spec, source, scale, fp8_scale_shape(weight.shape));
   expected.insert(scale);
   if (scale_info.dtype != DType::kF32 && scale_info.dtype != DType::kBF16) {
     refuse(scale_info, fmt::format("is {}, must be f32 or bf16", dtype_name(scale_info.dtype)));

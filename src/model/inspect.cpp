@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "checkpoint/fp8_blocks.h"
 #include "model/check_weights.h"
 
 namespace moeopt {
@@ -86,7 +87,7 @@ void size_from_config(const std::vector<WeightSpec>& weights, Inspection& out) {
     const DType dtype = weight.quantised ? DType::kF8E4M3 : out.spec.dtype;
     table.add(weight_class, dtype, elements_of(weight) * dtype_bytes(dtype));
     if (weight.quantised) {
-      const auto scales = static_cast<std::uint64_t>(scale_shape(weight.shape).elements());
+      const auto scales = static_cast<std::uint64_t>(fp8_scale_shape(weight.shape).elements());
       table.add(weight_class, DType::kF32, scales * dtype_bytes(DType::kF32));
     }
   }
@@ -99,7 +100,7 @@ void size_from_headers(const std::vector<WeightSpec>& weights, const TensorSourc
   for (const WeightSpec& weight : weights) {
     expected.emplace(weight.name, weight_class_of(weight.role));
     if (weight.quantised) {
-      expected.emplace(weight.name + "_scale_inv", weight_class_of(weight.role));
+      expected.emplace(fp8_scale_name(weight.name), weight_class_of(weight.role));
     }
   }
   SizeTable table(out);

@@ -152,9 +152,6 @@ struct WeightSpec {
 // as far as its config tells, names as most checkpoints spell them.
 std::vector<WeightSpec> weights_of(const ModelSpec& spec);
 
-// Extents of the scales of a matrix [out, in] in 128x128 blocks: [ceil(out/128), ceil(in/128)].
-Shape scale_shape(const Shape& weight);
-
 // Name of one weight, such as "model.layers.3.mlp.experts.7.up_proj.weight".
 std::string weight_name(const ModelSpec& spec, WeightRole role, int layer = -1, int expert = -1);
 

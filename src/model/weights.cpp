@@ -129,11 +129,6 @@ void add_moe(WeightList& list, const MoeSpec& moe, std::int64_t hidden, int laye
 
 }  // namespace
 
-Shape scale_shape(const Shape& weight) {
-  constexpr std::int64_t kBlock = 128;
-  return {(weight[0] + kBlock - 1) / kBlock, (weight[1] + kBlock - 1) / kBlock};
-}
-
 std::string weight_name(const ModelSpec& spec, WeightRole role, int layer, int expert) {
   const auto pattern = spec.weight_names.find(role);
   MOEOPT_CHECK(pattern != spec.weight_names.end());

@@ -188,8 +188,6 @@ TEST(Fp8, QuantisesTheMatricesOfTheLayersAlone) {
     EXPECT_EQ(weight.quantised, matrix_of_layer && weight.role != WeightRole::kRouter)
         << weight.name;
   }
-  EXPECT_EQ(scale_shape({160, 128}), (Shape{2, 1}));
-  EXPECT_EQ(scale_shape({1, 129}), (Shape{1, 2}));
 }
 
 TEST(Fp8, LeavesListedModulesAlone) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "checkpoint/fp8_blocks.h"
 #include "checkpoint/model_folder.h"
 #include "model/check_weights.h"
 #include "model/model_util.h"
@@ -63,7 +64,7 @@ TEST_P(GoldenConfig, ExpectsExactlyTheTensorsOfTheCheckpoint) {
   std::set<std::string> expected;
   for (const WeightSpec& weight : weights_of(spec_)) {
     EXPECT_TRUE(expected.insert(weight.name).second) << weight.name << " occurs twice";
-    if (weight.quantised) expected.insert(weight.name + "_scale_inv");
+    if (weight.quantised) expected.insert(fp8_scale_name(weight.name));
   }
   const std::string mtp = "model.layers." + std::to_string(spec_.layers.size()) + ".";
   for (const TensorInfo* info : tensors->list()) {

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "base/check.h"
+#include "checkpoint/fp8_blocks.h"
 
 namespace moeopt {
 namespace {
@@ -76,7 +76,7 @@ HeaderSource::HeaderSource(const ModelSpec& spec, DType dtype) {
   for (const WeightSpec& weight : weights_of(spec)) {
     set(weight.name, weight.quantised ? DType::kF8E4M3 : dtype, weight.shape);
     if (weight.quantised) {
-      set(weight.name + "_scale_inv", DType::kF32, scale_shape(weight.shape));
+      set(fp8_scale_name(weight.name), DType::kF32, fp8_scale_shape(weight.shape));
     }
   }
 }

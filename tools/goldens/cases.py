@@ -12,6 +12,7 @@ class Case:
     config: dict
     n_prompt: int = 29
     fp8: bool = False  # store linear weights of the layers as e4m3 with 128x128 block scales
+    bf16_scales: bool = False  # and those scales in bf16, else float32
     shards: int = 1
     mtp: bool = False  # add tensors of a multi-token prediction layer, which readers skip
 
@@ -302,5 +303,6 @@ CASES = [
             vocab_size=71,
         ),
         fp8=True,
+        bf16_scales=True,
     ),
 ]

@@ -83,31 +83,32 @@ def quantised_names(case: Case, tensors):
     }
 
 
-def quantise(weight):
-    """e4m3 values and one float32 scale per 128x128 block, edges rounded up."""
+def quantise(weight, scale_dtype):
+    """e4m3 values and one scale per 128x128 block, edges rounded up."""
     rows, columns = (-(-extent // BLOCK) for extent in weight.shape)
-    scales = torch.zeros(rows, columns)
+    scales = torch.zeros(rows, columns, dtype=scale_dtype)
     stored = torch.zeros(weight.shape, dtype=torch.float8_e4m3fn)
     for r in range(rows):
         for c in range(columns):
             place = np.s_[r * BLOCK : (r + 1) * BLOCK, c * BLOCK : (c + 1) * BLOCK]
             scales[r, c] = weight[place].abs().max() / 448
-            stored[place] = (weight[place] / scales[r, c]).to(torch.float8_e4m3fn)
+            stored[place] = (weight[place] / scales[r, c].float()).to(torch.float8_e4m3fn)
     return stored, scales
 
 
 def dequantise(stored, scales):
-    spread = scales.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
+    spread = scales.float().repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
     return stored.float() * spread[: stored.shape[0], : stored.shape[1]]
 
 
 def stored_tensors(case: Case, tensors, generator):
     """As a checkpoint stores them: bf16, fp8 with scales, the correction bias in float32."""
     out = {}
+    scale_dtype = torch.bfloat16 if case.bf16_scales else torch.float32
     quantised = quantised_names(case, tensors)
     for name, tensor in tensors.items():
         if name in quantised:
-            out[name], out[name + "_scale_inv"] = quantise(tensor)
+            out[name], out[name + "_scale_inv"] = quantise(tensor, scale_dtype)
         elif "e_score_correction_bias" in name:
             out[name] = tensor.float()
         else:
