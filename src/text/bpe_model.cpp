@@ -32,6 +32,14 @@ std::pair<std::string_view, std::string_view> merge_texts(const JsonField& merge
   merges.element(index).invalid(R"(expected a merge, "a b" or ["a", "b"])");
 }
 
+// The name of field "model"; anything but BPE is refused before the rest is looked at.
+const std::string& checked_name(const JsonField& field) {
+  if (const auto type = field.find("type"); type && type->string() != "BPE") {
+    type->unsupported(fmt::format("model \"{}\"", type->string()));
+  }
+  return field.name();
+}
+
 bool is_version_line(const Json& value) {
   return value.is_string() && value.get_ref<const std::string&>().starts_with("#version");
 }
@@ -85,7 +93,7 @@ class BpeModel::SymbolWriter {
 };
 
 BpeModel::BpeModel(const JsonField& field, bool byte_level)
-    : name_(field.name()),
+    : name_(checked_name(field)),
       byte_level_(byte_level),
       vocabulary_(field.at("vocab")),
       merges_(merge_count(field)),
@@ -105,9 +113,6 @@ BpeModel::BpeModel(const JsonField& field, bool byte_level)
 }
 
 void BpeModel::read_options(const JsonField& field) {
-  if (const auto type = field.find("type"); type && type->string() != "BPE") {
-    type->unsupported(fmt::format("model \"{}\"", type->string()));
-  }
   if (const auto dropout = field.find("dropout"); dropout && dropout->value() != 0.0) {
     dropout->unsupported("dropout");
   }

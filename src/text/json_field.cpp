@@ -8,14 +8,14 @@ JsonField JsonField::at(const std::string& key) const {
   if (!value_->is_object()) invalid("expected an object");
   const auto found = value_->find(key);
   if (found == value_->end()) invalid(fmt::format("field \"{}\" is missing", key));
-  return {*found, fmt::format("{}.{}", name_, key)};
+  return {*found, name_of(key)};
 }
 
 std::optional<JsonField> JsonField::find(const std::string& key) const {
   if (!value_->is_object()) invalid("expected an object");
   const auto found = value_->find(key);
   if (found == value_->end() || found->is_null()) return std::nullopt;
-  return JsonField(*found, fmt::format("{}.{}", name_, key));
+  return JsonField(*found, name_of(key));
 }
 
 JsonField JsonField::element(std::size_t index) const {
@@ -61,12 +61,21 @@ bool JsonField::flag(const std::string& key, bool fallback) const {
   return field ? field->boolean() : fallback;
 }
 
+std::string JsonField::name_of(const std::string& key) const {
+  return name_ + (name_.ends_with(": ") ? "" : ".") + key;
+}
+
+std::string_view JsonField::shown_name() const {
+  const std::string_view name = name_;
+  return name.ends_with(": ") ? name.substr(0, name.size() - 2) : name;
+}
+
 void JsonField::invalid(std::string_view why) const {
-  throw_error(ErrorCode::kInvalidData, "{}: {}", name_, why);
+  throw_error(ErrorCode::kInvalidData, "{}: {}", shown_name(), why);
 }
 
 void JsonField::unsupported(std::string_view what) const {
-  throw Error(ErrorCode::kUnsupported, fmt::format("{}: {} is not supported", name_, what));
+  throw Error(ErrorCode::kUnsupported, fmt::format("{}: {} is not supported", shown_name(), what));
 }
 
 }  // namespace moeopt

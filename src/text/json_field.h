@@ -16,6 +16,10 @@ class JsonField {
  public:
   // `value` must outlive the field; `name` is "FILE: path.to.field".
   JsonField(const Json& value, std::string name) : value_(&value), name_(std::move(name)) {}
+  // The whole document in file `where`.
+  static JsonField root(const Json& value, std::string_view where) {
+    return {value, std::string(where) + ": "};
+  }
 
   const Json& value() const { return *value_; }
   const std::string& name() const { return name_; }
@@ -41,6 +45,9 @@ class JsonField {
   [[noreturn]] void unsupported(std::string_view what) const;
 
  private:
+  std::string name_of(const std::string& key) const;
+  std::string_view shown_name() const;
+
   const Json* value_;
   std::string name_;
 };

@@ -1,6 +1,5 @@
 #include "text/stop_matcher.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace moeopt {
@@ -26,31 +25,39 @@ void StopMatcher::advance(Stop& stop, char byte) {
   if (stop.text[stop.matched] == byte) ++stop.matched;
 }
 
+std::string_view StopMatcher::held() const {
+  std::string_view longest;
+  for (const Stop& stop : stops_) {
+    if (stop.matched > longest.size())
+      longest = std::string_view(stop.text).substr(0, stop.matched);
+  }
+  return longest;
+}
+
 std::string StopMatcher::push(std::string_view text) {
   if (hit_) return {};
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    const Stop* found = nullptr;
+  // A view of a stop string, not of the state that advance() changes.
+  const std::string_view before = held();
+  std::size_t keep = 0;  // bytes of `before` and `text` together that are not returned
+  for (std::size_t at = 0; at < text.size() && !hit_; ++at) {
     for (Stop& stop : stops_) {
       advance(stop, text[at]);
-      const bool complete = stop.matched == stop.text.size();
-      if (complete && (found == nullptr || stop.text.size() > found->text.size())) found = &stop;
+      if (stop.matched == stop.text.size() && stop.text.size() > keep) {
+        keep = stop.text.size();
+        hit_ = stop.index;
+      }
     }
-    if (found == nullptr) continue;
-    hit_ = found->index;
-    held_ += text.substr(0, at + 1);
-    held_.resize(held_.size() - found->text.size());
-    return std::exchange(held_, {});
+    if (hit_) text = text.substr(0, at + 1);
   }
-  held_ += text;
-  std::size_t keep = 0;
-  for (const Stop& stop : stops_) keep = std::max(keep, stop.matched);
-  std::string out = held_.substr(0, held_.size() - keep);
-  held_.erase(0, out.size());
+  if (!hit_) keep = held().size();
+  const std::size_t size_bytes = before.size() + text.size() - keep;
+  std::string out(before.substr(0, size_bytes));
+  out += text.substr(0, size_bytes - out.size());
   return out;
 }
 
 std::string StopMatcher::finish() {
-  return std::exchange(held_, {});
+  return hit_ ? std::string() : std::string(held());
 }
 
 }  // namespace moeopt

@@ -35,9 +35,10 @@ class StopMatcher {
   };
 
   static void advance(Stop& stop, char byte);
+  // The longest end of the text that begins a stop string: all that is held back.
+  std::string_view held() const;
 
   std::vector<Stop> stops_;
-  std::string held_;
   std::optional<std::size_t> hit_;
 };
 

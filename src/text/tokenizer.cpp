@@ -61,7 +61,7 @@ class Encoder final : public WordSink {
 };
 
 JsonField checked_root(const Json& root, std::string_view where) {
-  JsonField field(root, std::string(where));
+  JsonField field = JsonField::root(root, where);
   if (!root.is_object()) field.invalid("expected an object");
   if (const auto version = field.find("version"); version && version->string() != "1.0") {
     version->unsupported(fmt::format("\"{}\"", version->string()));
