@@ -21,9 +21,8 @@ std::optional<fs::path> blobs_of_snapshot(const fs::path& real_folder) {
 }
 
 bool is_inside(const fs::path& real_file, const fs::path& real_folder) {
-  const auto [folder_end, file_part] =
-      std::mismatch(real_folder.begin(), real_folder.end(), real_file.begin(), real_file.end());
-  return folder_end == real_folder.end() && file_part != real_file.end();
+  return std::mismatch(real_folder.begin(), real_folder.end(), real_file.begin(), real_file.end())
+             .first == real_folder.end();
 }
 
 [[noreturn]] void refuse(const fs::path& file, const std::error_code& error) {

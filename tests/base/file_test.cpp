@@ -103,6 +103,8 @@ TEST_F(FileTest, ReadsByPosition) {
   for (const std::uint64_t offset : {std::uint64_t{7}, std::uint64_t{11}, wraps}) {
     EXPECT_EQ(refusal(file.path(), [&] { file.read_at(offset, four); }), ErrorCode::kInvalidData);
   }
+  fs::resize_file(file.path(), 20);  // what was not there when it was opened is not there
+  EXPECT_EQ(refusal(file.path(), [&] { file.read_at(8, four); }), ErrorCode::kInvalidData);
   fs::resize_file(file.path(), 8);
   EXPECT_EQ(refusal(file.path(), [&] { file.read_at(6, four); }), ErrorCode::kInvalidData);
 }

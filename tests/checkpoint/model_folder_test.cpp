@@ -246,14 +246,18 @@ TEST(HubSnapshot, SymlinksMayLeadIntoItsOwnBlobsAlone) {
 
 // Outside a cache, ../../blobs is as far away as any other folder.
 TEST(HubSnapshot, ALookalikeOutsideACacheIsRefused) {
-  const TempFolder folder;
-  folder.write("repo/blobs/1111", "{}");
-  fs::create_directories(folder.path() / "repo/snapshots/1");
-  fs::create_symlink("../../blobs/1111", folder.path() / "repo/snapshots/1/config.json");
-  EXPECT_EQ(refusal([&] {
-              read_config({folder.path() / "repo/snapshots/1", "x", false});
-            }).code,
-            ErrorCode::kInvalidData);
+  for (const char* place : {"repo/snapshots/1", "models--a--b/shots/1"}) {
+    const TempFolder folder;
+    const fs::path model = folder.path() / place;
+    fs::create_directories(model);
+    folder.write(model / "../../blobs/1111", "{}");
+    fs::create_symlink("../../blobs/1111", model / "config.json");
+    EXPECT_EQ(refusal([&] {
+                read_config({model, "x", false});
+              }).code,
+              ErrorCode::kInvalidData)
+        << place;
+  }
 }
 
 TEST(ReadConfig, ReadsObjectsAlone) {

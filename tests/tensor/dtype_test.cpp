@@ -132,8 +132,9 @@ TYPED_TEST(SmallFloatTest, LeavesTheRangeAsItsFormatSays) {
   ASSERT_EQ(edge, largest + step / 2);
   const auto largest_code = static_cast<std::uint32_t>(values.size() - 1);
   EXPECT_EQ(this->encode(std::nextafter(edge, 0.0f)), largest_code);
-  for (const float beyond : {edge, 2 * edge, std::numeric_limits<float>::max(),
-                             std::numeric_limits<float>::infinity()}) {
+  for (const float beyond :
+       {edge, std::nextafter(edge, INFINITY), 2 * edge, std::numeric_limits<float>::max(),
+        std::numeric_limits<float>::infinity()}) {
     EXPECT_EQ(this->encode(beyond), this->overflow_code()) << beyond;
     EXPECT_EQ(this->encode(-beyond), this->kSign | this->overflow_code()) << beyond;
   }
