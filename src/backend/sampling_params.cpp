@@ -9,7 +9,7 @@ void require(bool good, const char* field, const std::string& value, const char*
   if (!good) throw_error(ErrorCode::kUsage, "{} is {}, it must be {}", field, value, range);
 }
 
-void require_in(double value, const char* field, double low, double high, const char* range) {
+void require_in(float value, const char* field, float low, float high, const char* range) {
   // Written so that NaN fails.
   require(value >= low && value <= high, field, fmt::format("{}", value), range);
 }
@@ -29,7 +29,7 @@ void validate(const SamplingParams& params, std::int64_t vocab) {
   require(params.top_p > 0 && params.top_p <= 1, "top_p", fmt::format("{}", params.top_p),
           "above 0 and at most 1");
   require_in(params.min_p, "min_p", 0, 1, "from 0 to 1");
-  require_in(params.repetition_penalty, "repetition_penalty", 0.01, 100, "from 0.01 to 100");
+  require_in(params.repetition_penalty, "repetition_penalty", 0.01f, 100, "from 0.01 to 100");
   require_in(params.presence_penalty, "presence_penalty", -2, 2, "from -2 to 2");
   require_in(params.frequency_penalty, "frequency_penalty", -2, 2, "from -2 to 2");
   require(params.min_tokens >= 0, "min_tokens", fmt::format("{}", params.min_tokens), "0 or more");
