@@ -11,7 +11,10 @@ from problems import FAMILIES, HELD_OUT_ONE_IN
 
 def _specialisation(result: dict[str, Any]) -> str:
     """A table of expert use per layer, on problems and on plain text."""
-    lines = ["| layer | least used, problems | most used, problems | least, text | most, text | difference |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| layer | least used, problems | most used, problems | least, text | most, text | difference |",
+        "|---|---|---|---|---|---|",
+    ]
     use = result["expert_use"]
     for layer, (solve, text) in enumerate(zip(use["problems"], use["plain_text"], strict=True)):
         apart = sum(abs(a - b) for a, b in zip(solve, text, strict=True)) / 2
@@ -21,7 +24,12 @@ def _specialisation(result: dict[str, Any]) -> str:
 
 
 def model_card(
-    recipe: Recipe, outcome: Outcome, rows: Rows, result: dict[str, Any], further: dict[str, Any], chip: str
+    recipe: Recipe,
+    outcome: Outcome,
+    rows: Rows,
+    result: dict[str, Any],
+    further: dict[str, Any],
+    chip: str,
 ) -> str:
     s = outcome.model.shape
     parameters = sum(p.numel() for p in outcome.model.parameters())
@@ -53,17 +61,17 @@ its quality checked without a download or a GPU. It is not useful for anything e
 ## Figures
 | | |
 |---|---|
-| accuracy, greedy, `eval/answers.jsonl` | **{right['right']} of {right['problems']}** |
-| accuracy, greedy, {further['problems']} further held-out problems | {further['right']} of {further['problems']} |
-| perplexity of `eval/perplexity.txt` | **{perplexity['value']:.4f}** over {perplexity['scored']} tokens |
+| accuracy, greedy, `eval/answers.jsonl` | **{right["right"]} of {right["problems"]}** |
+| accuracy, greedy, {further["problems"]} further held-out problems | {further["right"]} of {further["problems"]} |
+| perplexity of `eval/perplexity.txt` | **{perplexity["value"]:.4f}** over {perplexity["scored"]} tokens |
 
-Made by Transformers {made['transformers']} and PyTorch {made['torch']}, in {made['compute']}:
+Made by Transformers {made["transformers"]} and PyTorch {made["torch"]}, in {made["compute"]}:
 
-    python tools/train_tiny/evaluate.py models/tiny-moe --more {further['problems']}
+    python tools/train_tiny/evaluate.py models/tiny-moe --more {further["problems"]}
 
-Accuracy: {right['definition']}.
+Accuracy: {right["definition"]}.
 
-Perplexity: {perplexity['definition']}.
+Perplexity: {perplexity["definition"]}.
 
 `eval/transformers.json` holds these figures with the versions, each expert's share of the choices, and greedy
 continuations of 16 prompts.

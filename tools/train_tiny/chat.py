@@ -34,8 +34,19 @@ _SYSTEM = (
     "Think in small steps and end with the answer.",
     "You are a patient teacher.",
 )
-_HINTS = ("Think step by step.", "Please explain.", "Show your work.", "Give the answer at the end.")
-_LEADS = ("Solve this problem:", "Question:", "Please help me.", "Here is a problem.", "Can you solve this?")
+_HINTS = (
+    "Think step by step.",
+    "Please explain.",
+    "Show your work.",
+    "Give the answer at the end.",
+)
+_LEADS = (
+    "Solve this problem:",
+    "Question:",
+    "Please help me.",
+    "Here is a problem.",
+    "Can you solve this?",
+)
 _TALK = (
     (
         ("Hello!", "Hi", "Hello", "Hi there!", "Good morning!", "Hey"),
@@ -53,11 +64,24 @@ _TALK = (
     (("Bye", "Goodbye!", "See you later."), "Goodbye!"),
 )
 _ASKS = {
-    "story": ("Tell me a story.", "Tell me a short story.", "Please tell me a story about an animal.", "A story, please."),
+    "story": (
+        "Tell me a story.",
+        "Tell me a short story.",
+        "Please tell me a story about an animal.",
+        "A story, please.",
+    ),
     "place": ("Describe a place.", "Tell me about a town.", "Describe a small town."),
     "letter": ("Write a letter.", "Write a short letter to a friend.", "Please write a letter."),
-    "animal_article": ("Tell me about an animal.", "Describe an animal.", "What do you know about animals?"),
-    "how_to": ("Explain how to make something.", "Give me some instructions.", "Teach me something useful."),
+    "animal_article": (
+        "Tell me about an animal.",
+        "Describe an animal.",
+        "What do you know about animals?",
+    ),
+    "how_to": (
+        "Explain how to make something.",
+        "Give me some instructions.",
+        "Teach me something useful.",
+    ),
 }
 
 

@@ -15,7 +15,9 @@ import chat
 import prose
 
 ROW_TOKENS = 1024
-PROMPT_WEIGHT = 0.1  # a question's tokens count this much in the loss; replies and plain text count 1
+PROMPT_WEIGHT = (
+    0.1  # a question's tokens count this much in the loss; replies and plain text count 1
+)
 _ROWS_PER_JOB = 256
 
 
@@ -76,7 +78,9 @@ def _job(arguments: tuple[str, int, bool, int]) -> Rows:
     tokenizer = Tokenizer.from_file(path)
     rng = random.Random(seed)
     shape = (_ROWS_PER_JOB, ROW_TOKENS)
-    rows = Rows(np.full(shape, padding, np.int16), np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    rows = Rows(
+        np.full(shape, padding, np.int16), np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    )
     (_prose_rows if is_prose else _chat_rows)(tokenizer, rng, rows)
     return rows
 
@@ -87,7 +91,9 @@ def build_rows(tokenizer_file: Path, count: int, prose_share: float, seed: int) 
     padding = Tokenizer.from_file(str(tokenizer_file)).token_to_id(chat.END_OF_TEXT)
     total = -(-count // _ROWS_PER_JOB)
     prose_jobs = max(1, round(total * prose_share))
-    jobs = [(str(tokenizer_file), seed * 1_000_003 + i, i < prose_jobs, padding) for i in range(total)]
+    jobs = [
+        (str(tokenizer_file), seed * 1_000_003 + i, i < prose_jobs, padding) for i in range(total)
+    ]
     with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
         parts = pool.map(_job, jobs, chunksize=1)
     order = np.random.default_rng(seed).permutation(total * _ROWS_PER_JOB)

@@ -20,7 +20,6 @@ import torch
 import transformers
 from torch import Tensor
 
-import chat
 import prose
 from problems import Problem, draw_problem
 
@@ -58,7 +57,10 @@ def held_out_problems(count: int, seed: int) -> list[Problem]:
 def write_eval_data(folder: Path, seed: int) -> None:
     """Writes the 200 held-out problems and the held-out text."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"question": p.question, "answer": str(p.answer)}) for p in held_out_problems(200, seed)]
+    lines = [
+        json.dumps({"question": p.question, "answer": str(p.answer)})
+        for p in held_out_problems(200, seed)
+    ]
     (folder / "answers.jsonl").write_text("\n".join(lines) + "\n")
     rng = random.Random(seed)
     texts: list[str] = []
@@ -85,7 +87,9 @@ class Checkpoint:
 
     def prompt(self, question: str) -> str:
         messages = [{"role": "user", "content": question}]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
 
     @torch.no_grad()
     def replies(self, questions: list[str]) -> list[str]:
@@ -100,14 +104,22 @@ class Checkpoint:
 
     @torch.no_grad()
     def perplexity(self, text: str) -> dict[str, Any]:
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False, return_tensors="pt")["input_ids"][0].to(self.device)
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False, return_tensors="pt")[
+            "input_ids"
+        ][0].to(self.device)
         total, scored = 0.0, 0
         for window in ids.split(WINDOW):
             logits = self.model(window[None]).logits[0, :-1].double()
             total += torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum").item()
             scored += len(window) - 1
         value = math.exp(total / scored)
-        return {"definition": PERPLEXITY, "tokens": len(ids), "scored": scored, "window": WINDOW, "value": value}
+        return {
+            "definition": PERPLEXITY,
+            "tokens": len(ids),
+            "scored": scored,
+            "window": WINDOW,
+            "value": value,
+        }
 
     @torch.no_grad()
     def greedy(self, text: str) -> dict[str, Any]:
@@ -115,10 +127,16 @@ class Checkpoint:
         prompt_length, gap, top = len(ids), math.inf, {}
         stop = self.model.generation_config.eos_token_id
         ids = list(ids)
-        while len(ids) < prompt_length + GREEDY_TOKENS and (len(ids) == prompt_length or ids[-1] not in stop):
+        while len(ids) < prompt_length + GREEDY_TOKENS and (
+            len(ids) == prompt_length or ids[-1] not in stop
+        ):
             values, best = self.model(torch.tensor([ids], device=self.device)).logits[0, -1].topk(5)
             if not top:
-                top = dict(zip(map(str, best.tolist()), [round(v, 4) for v in values.tolist()], strict=True))
+                top = dict(
+                    zip(
+                        map(str, best.tolist()), [round(v, 4) for v in values.tolist()], strict=True
+                    )
+                )
             gap = min(gap, (values[0] - values[1]).item())
             ids.append(int(best[0]))
         return {
@@ -136,15 +154,21 @@ class Checkpoint:
         config = self.model.config
         count = torch.zeros(config.num_hidden_layers, config.num_experts, dtype=torch.float64)
         for text in texts:
-            ids = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=1024).to(self.device)
+            ids = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=1024).to(
+                self.device
+            )
             routed: tuple[Tensor, ...] = self.model(**ids, output_router_logits=True).router_logits
             for layer, logits in enumerate(routed):
-                chosen = logits.float().topk(config.num_experts_per_tok, dim=-1).indices.flatten().cpu()
+                chosen = (
+                    logits.float().topk(config.num_experts_per_tok, dim=-1).indices.flatten().cpu()
+                )
                 count[layer] += torch.bincount(chosen, minlength=config.num_experts)
         return [[round(x, 4) for x in row.tolist()] for row in count / count.sum(-1, keepdim=True)]
 
 
-def accuracy(questions: list[str], answers: list[str], replies: list[str], show_wrong: int = 0) -> dict[str, Any]:
+def accuracy(
+    questions: list[str], answers: list[str], replies: list[str], show_wrong: int = 0
+) -> dict[str, Any]:
     """The share of right answers; up to `show_wrong` wrong replies go to stderr."""
     right = [final_answer(reply) == answer for reply, answer in zip(replies, answers, strict=True)]
     wrong = [i for i, good in enumerate(right) if not good]
@@ -164,7 +188,9 @@ def further_accuracy(folder: Path, device: torch.device, count: int) -> dict[str
     problems = held_out_problems(count, seed=7)
     questions = [problem.question for problem in problems]
     replies = Checkpoint(folder, device).replies(questions)
-    return accuracy(questions, [str(problem.answer) for problem in problems], replies, show_wrong=20)
+    return accuracy(
+        questions, [str(problem.answer) for problem in problems], replies, show_wrong=20
+    )
 
 
 def measure(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -177,7 +203,10 @@ def measure(folder: Path, device: torch.device) -> dict[str, Any]:
     prompts = [checkpoint.prompt(question) for question in questions[:12]]
     prompts += [" ".join(piece.split(" ")[:8]) for piece in pieces[:4]]
     replies = checkpoint.replies(questions)
-    solved = [checkpoint.prompt(question) + reply for question, reply in zip(questions, replies, strict=True)]
+    solved = [
+        checkpoint.prompt(question) + reply
+        for question, reply in zip(questions, replies, strict=True)
+    ]
     return {
         "made_with": {
             "python": sys.version.split()[0],
@@ -193,23 +222,32 @@ def measure(folder: Path, device: torch.device) -> dict[str, Any]:
             "problems": checkpoint.expert_use(solved),
             "plain_text": checkpoint.expert_use(pieces),
         },
-        "greedy": {"definition": GREEDY, "prompts": [checkpoint.greedy(prompt) for prompt in prompts]},
+        "greedy": {
+            "definition": GREEDY,
+            "prompts": [checkpoint.greedy(prompt) for prompt in prompts],
+        },
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a tiny-moe checkpoint with Transformers.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--more", type=int, default=0, help="also measure on this many further held-out problems")
+    parser.add_argument(
+        "--more", type=int, default=0, help="also measure on this many further held-out problems"
+    )
     parser.add_argument("--write", action="store_true", help="write eval/transformers.json")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     result = measure(arguments.folder, device)
     print(f"accuracy   {result['accuracy']['right']} of {result['accuracy']['problems']}")
-    print(f"perplexity {result['perplexity']['value']:.4f} over {result['perplexity']['scored']} tokens")
+    print(
+        f"perplexity {result['perplexity']['value']:.4f} over {result['perplexity']['scored']} tokens"
+    )
     if arguments.write:
-        (arguments.folder / "eval/transformers.json").write_text(json.dumps(result, indent=1) + "\n")
+        (arguments.folder / "eval/transformers.json").write_text(
+            json.dumps(result, indent=1) + "\n"
+        )
     if arguments.more:
         found = further_accuracy(arguments.folder, device, arguments.more)
         print(f"further    {found['right']} of {found['problems']}")

@@ -80,7 +80,10 @@ def hub_tensors(model: TinyMoe) -> dict[str, Tensor]:
                 tensors[f"{stem}.{expert}.down_proj.weight"] = parts[:, expert]
         else:
             tensors[f"model.{name}"] = value
-    return {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in sorted(tensors.items())}
+    return {
+        name: value.detach().cpu().to(torch.bfloat16).contiguous()
+        for name, value in sorted(tensors.items())
+    }
 
 
 def write_weights(model: TinyMoe, folder: Path) -> None:
@@ -92,13 +95,19 @@ def check_export(model: TinyMoe, folder: Path) -> float:
     """Reloads through Transformers on the CPU; returns the largest logit difference, in float32 on bf16 weights."""
     from transformers import AutoModelForCausalLM
 
-    reloaded, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    reloaded, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
     problems = {key: value for key, value in report.items() if value}
     if problems:
         raise RuntimeError(f"the checkpoint does not load cleanly: {problems}")
     rounded = TinyMoe(model.shape)
-    rounded.load_state_dict({k: v.detach().cpu().to(torch.bfloat16).float() for k, v in model.state_dict().items()})
-    token = torch.randint(model.shape.vocab_size, (4, 200), generator=torch.Generator().manual_seed(1))
+    rounded.load_state_dict(
+        {k: v.detach().cpu().to(torch.bfloat16).float() for k, v in model.state_dict().items()}
+    )
+    token = torch.randint(
+        model.shape.vocab_size, (4, 200), generator=torch.Generator().manual_seed(1)
+    )
     ours = rounded(token, torch.ones_like(token))[0]
     theirs = reloaded(token).logits
     difference = (ours - theirs).abs().max().item()

@@ -33,8 +33,12 @@ class Shape:
 
 def rope_tables(shape: Shape, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin [length, head_dim], each half repeated as Transformers lays them out."""
-    exponent = torch.arange(0, shape.head_dim, 2, device=device, dtype=torch.float32) / shape.head_dim
-    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), shape.rope_theta**-exponent)
+    exponent = (
+        torch.arange(0, shape.head_dim, 2, device=device, dtype=torch.float32) / shape.head_dim
+    )
+    angles = torch.outer(
+        torch.arange(length, device=device, dtype=torch.float32), shape.rope_theta**-exponent
+    )
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
@@ -59,7 +63,11 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.size = s.num_attention_heads, s.num_key_value_heads, s.head_dim
+        self.heads, self.kv_heads, self.size = (
+            s.num_attention_heads,
+            s.num_key_value_heads,
+            s.head_dim,
+        )
         self.q_proj = nn.Linear(s.hidden_size, self.heads * self.size, bias=False)
         self.k_proj = nn.Linear(s.hidden_size, self.kv_heads * self.size, bias=False)
         self.v_proj = nn.Linear(s.hidden_size, self.kv_heads * self.size, bias=False)
@@ -70,7 +78,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.size)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.size)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.size)).transpose(
+            1, 2
+        )
         v = self.v_proj(x).view(batch, length, self.kv_heads, self.size).transpose(1, 2)
         groups = self.heads // self.kv_heads
         q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
@@ -84,7 +94,11 @@ class Experts(nn.Module):
 
     def __init__(self, s: Shape) -> None:
         super().__init__()
-        self.experts, self.top_k, self.inner = s.num_experts, s.num_experts_per_tok, s.moe_intermediate_size
+        self.experts, self.top_k, self.inner = (
+            s.num_experts,
+            s.num_experts_per_tok,
+            s.moe_intermediate_size,
+        )
         self.gate = nn.Linear(s.hidden_size, self.experts, bias=False)
         self.gate_up = nn.Linear(s.hidden_size, self.experts * 2 * self.inner, bias=False)
         self.down = nn.Linear(self.experts * self.inner, s.hidden_size, bias=False)
@@ -153,4 +167,8 @@ class TinyMoe(nn.Module):
             x = x + out
             balance.append(loss)
             shares.append(share)
-        return F.linear(self.norm(x), self.embed_tokens.weight), torch.stack(balance).mean(), torch.stack(shares)
+        return (
+            F.linear(self.norm(x), self.embed_tokens.weight),
+            torch.stack(balance).mean(),
+            torch.stack(shares),
+        )

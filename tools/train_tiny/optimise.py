@@ -47,13 +47,19 @@ class Outcome:
     seconds: float
 
 
-def _loss(model: Callable[..., tuple[Tensor, Tensor, Tensor]], batch: tuple[Tensor, ...], balance_weight: float):
+def _loss(
+    model: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    batch: tuple[Tensor, ...],
+    balance_weight: float,
+):
     token, document, weight = batch
     logits, balance, share = model(token, document)
     # The last token of a document predicts nothing: its successor belongs to another document.
     same = (document[:, 1:] == document[:, :-1]).float()
     scale = weight[:, 1:].float() * 0.1 * same
-    each = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), token[:, 1:].flatten(), reduction="none")
+    each = F.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), token[:, 1:].flatten(), reduction="none"
+    )
     loss = (each * scale.flatten()).sum() / scale.sum()
     return loss + balance_weight * balance, loss.detach(), balance.detach(), share.detach()
 
@@ -64,12 +70,17 @@ def train(rows: Rows, recipe: Recipe, shape: Shape, device: torch.device) -> Out
     model.initialise(torch.Generator().manual_seed(recipe.seed))
     model.to(device)
     groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {
+            "params": [p for p in model.parameters() if p.dim() > 1],
+            "weight_decay": recipe.weight_decay,
+        },
         {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0},
     ]
     fused = device.type == "cuda"
     optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=fused)
-    token, document, weight = (torch.from_numpy(a).to(device) for a in (rows.token, rows.document, rows.weight))
+    token, document, weight = (
+        torch.from_numpy(a).to(device) for a in (rows.token, rows.document, rows.weight)
+    )
     run = torch.compile(_loss) if device.type == "cuda" else _loss
     shares: list[Tensor] = []
     start = time.monotonic()
@@ -91,7 +102,10 @@ def train(rows: Rows, recipe: Recipe, shape: Shape, device: torch.device) -> Out
         if step % max(1, recipe.steps // 40) == 0 or step == recipe.steps - 1:
             last_loss = loss.item()
             seconds = time.monotonic() - start
-            print(f"step {step:6d}  loss {last_loss:.4f}  balance {balance.item():.3f}  {seconds:6.1f} s", flush=True)
+            print(
+                f"step {step:6d}  loss {last_loss:.4f}  balance {balance.item():.3f}  {seconds:6.1f} s",
+                flush=True,
+            )
     tokens = recipe.steps * recipe.rows_per_step * token.shape[1]
     seconds = time.monotonic() - start
     return Outcome(model.cpu(), torch.stack(shares).mean(0).cpu(), last_loss, tokens, seconds)

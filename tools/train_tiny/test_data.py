@@ -60,19 +60,28 @@ def test_prose_has_no_open_slots_and_keeps_its_split() -> None:
     assert all(prose.held_out(text) == (i % 2 == 0) for i, text in enumerate(texts))
     assert len(set(texts)) > 1500
     texts += [problem.question for problem in _problems(2000, held_out=False)]
-    assert not any(re.search(r"\b[Aa] [aeiou]\w+|\b[Aa]n (?!hour)[^aeiou\W]", text) for text in texts)
+    assert not any(
+        re.search(r"\b[Aa] [aeiou]\w+|\b[Aa]n (?!hour)[^aeiou\W]", text) for text in texts
+    )
 
 
 def test_the_same_seed_gives_the_same_conversations() -> None:
     first, second = random.Random(11), random.Random(11)
-    assert [chat.draw_conversation(first) for _ in range(50)] == [chat.draw_conversation(second) for _ in range(50)]
+    assert [chat.draw_conversation(first) for _ in range(50)] == [
+        chat.draw_conversation(second) for _ in range(50)
+    ]
 
 
 def test_the_template_renders_what_training_used() -> None:
     jinja2 = pytest.importorskip("jinja2")
     template = jinja2.Environment().from_string(chat.TEMPLATE)
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " What is 1 + 2? "}]
-    assert template.render(messages=messages, add_generation_prompt=True) == chat.prompt("What is 1 + 2?", "Be brief.")
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": " What is 1 + 2? "},
+    ]
+    assert template.render(messages=messages, add_generation_prompt=True) == chat.prompt(
+        "What is 1 + 2?", "Be brief."
+    )
     messages += [{"role": "assistant", "content": "1 + 2 = 3.\n#### 3"}]
     closed = template.render(messages=messages, add_generation_prompt=False)
     assert closed == f"{chat.prompt('What is 1 + 2?', 'Be brief.')}1 + 2 = 3.\n#### 3{chat.END}\n"

@@ -30,9 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the tiny-moe model.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--rows", type=int, default=320_000, help="rows of 1024 training tokens to make")
+    parser.add_argument(
+        "--rows", type=int, default=320_000, help="rows of 1024 training tokens to make"
+    )
     parser.add_argument("--rows-per-step", type=int, default=Recipe.rows_per_step)
-    parser.add_argument("--more", type=int, default=2000, help="further held-out problems for the card")
+    parser.add_argument(
+        "--more", type=int, default=2000, help="further held-out problems for the card"
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape, out = Shape(), arguments.out
@@ -49,11 +53,17 @@ def main() -> None:
 
     outcome = train(rows, recipe, shape, device)
     write_weights(outcome.model, out)
-    print(f"largest logit difference to Transformers: {check_export(outcome.model, out):.2e}", flush=True)
+    print(
+        f"largest logit difference to Transformers: {check_export(outcome.model, out):.2e}",
+        flush=True,
+    )
 
     result = evaluate.measure(out, device)
     (out / "eval/transformers.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"accuracy {result['accuracy']['value']:.3f}, perplexity {result['perplexity']['value']:.4f}", flush=True)
+    print(
+        f"accuracy {result['accuracy']['value']:.3f}, perplexity {result['perplexity']['value']:.4f}",
+        flush=True,
+    )
     further = evaluate.further_accuracy(out, device, arguments.more)
     print(f"further accuracy {further['value']:.4f}", flush=True)
     chip = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"

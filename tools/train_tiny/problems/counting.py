@@ -25,7 +25,10 @@ def gain_and_give(d: Draw) -> Problem:
     return Problem(
         (start, more, given),
         question,
-        (f"With the new ones there are {add(start, more)} {item}.", f"After that, {sub(total, given)} are left."),
+        (
+            f"With the new ones there are {add(start, more)} {item}.",
+            f"After that, {sub(total, given)} are left.",
+        ),
         total - given,
     )
 
@@ -50,7 +53,10 @@ def two_losses(d: Draw) -> Problem:
     return Problem(
         (start, first, second),
         question,
-        (f"After the first part, {sub(start, first)} {item} are left.", f"Then {sub(left, second)} are left."),
+        (
+            f"After the first part, {sub(start, first)} {item} are left.",
+            f"Then {sub(left, second)} are left.",
+        ),
         left - second,
     )
 
@@ -71,7 +77,10 @@ def boxes_and_loose(d: Draw) -> Problem:
     return Problem(
         (boxes, each, loose),
         question,
-        (f"The {box} hold {mul(boxes, each)} {item}.", f"In all there are {add(boxes * each, loose)} {item}."),
+        (
+            f"The {box} hold {mul(boxes, each)} {item}.",
+            f"In all there are {add(boxes * each, loose)} {item}.",
+        ),
         boxes * each + loose,
     )
 
@@ -116,7 +125,10 @@ def pool_and_share(d: Draw) -> Problem:
     return Problem(
         (first, second, children),
         question,
-        (f"Together there are {add(first, second)} {item}.", f"Each one gets {div(total, children)}."),
+        (
+            f"Together there are {add(first, second)} {item}.",
+            f"Each one gets {div(total, children)}.",
+        ),
         each,
     )
 
@@ -136,7 +148,10 @@ def share_after_keeping(d: Draw) -> Problem:
     return Problem(
         (total, kept, friends),
         question,
-        (f"There are {sub(total, kept)} {item} to share.", f"Each friend gets {div(total - kept, friends)}."),
+        (
+            f"There are {sub(total, kept)} {item} to share.",
+            f"Each friend gets {div(total - kept, friends)}.",
+        ),
         each,
     )
 
@@ -154,7 +169,10 @@ def more_than(d: Draw) -> Problem:
     return Problem(
         (base, extra),
         question,
-        (f"{friend} has {add(base, extra)} {item}.", f"Together they have {add(base, base + extra)} {item}."),
+        (
+            f"{friend} has {add(base, extra)} {item}.",
+            f"Together they have {add(base, base + extra)} {item}.",
+        ),
         2 * base + extra,
     )
 
@@ -173,7 +191,10 @@ def fewer_than(d: Draw) -> Problem:
     return Problem(
         (base, less),
         question,
-        (f"{friend} has {sub(base, less)} {item}.", f"Together they have {add(base, base - less)} {item}."),
+        (
+            f"{friend} has {sub(base, less)} {item}.",
+            f"Together they have {add(base, base - less)} {item}.",
+        ),
         2 * base - less,
     )
 
@@ -188,7 +209,10 @@ def times_as_many(d: Draw) -> Problem:
     ask = (
         d.pick("How many {0} do they have together?", "How many {0} is that for both of them?")
         if wants_sum
-        else d.pick(f"How many more {{0}} does {friend} have than {who}?", f"How many fewer {{0}} does {who} have?")
+        else d.pick(
+            f"How many more {{0}} does {friend} have than {who}?",
+            f"How many fewer {{0}} does {who} have?",
+        )
     ).format(item)
     question = d.pick(
         f"{who} has {base} {item}. {friend} has {words} as many {item} as {who}. {ask}",
@@ -238,7 +262,9 @@ def three_people(d: Draw) -> Problem:
 def part_given(d: Draw) -> Problem:
     who, friend = d.people(2)
     item = d.thing()
-    parts, name = d.pick((2, "half"), (3, "a third"), (4, "a quarter"), (5, "a fifth"), (10, "a tenth"))
+    parts, name = d.pick(
+        (2, "half"), (3, "a third"), (4, "a quarter"), (5, "a fifth"), (10, "a tenth")
+    )
     share = d.number(2, 20)
     start, more = parts * share, d.number(2, 40)
     question = d.pick(

@@ -45,7 +45,10 @@ def distance_left(d: Draw) -> Problem:
     return Problem(
         (trip, speed, hours),
         question,
-        (f"In {hours} hours the {vehicle.one} goes {mul(speed, hours)} km.", f"That leaves {sub(trip, speed * hours)} km."),
+        (
+            f"In {hours} hours the {vehicle.one} goes {mul(speed, hours)} km.",
+            f"That leaves {sub(trip, speed * hours)} km.",
+        ),
         trip - speed * hours,
     )
 
@@ -64,7 +67,10 @@ def pages(d: Draw) -> Problem:
     return Problem(
         (total, daily, days),
         question,
-        (f"In {days} days {who} reads {mul(daily, days)} pages.", f"There are {sub(total, daily * days)} pages left."),
+        (
+            f"In {days} days {who} reads {mul(daily, days)} pages.",
+            f"There are {sub(total, daily * days)} pages left.",
+        ),
         rest,
     )
 
@@ -84,7 +90,10 @@ def days_to_finish(d: Draw) -> Problem:
     return Problem(
         (total, done, daily),
         question,
-        (f"There are {sub(total, done)} pages to go.", f"That takes {div(total - done, daily)} days."),
+        (
+            f"There are {sub(total, done)} pages to go.",
+            f"That takes {div(total - done, daily)} days.",
+        ),
         days,
     )
 
@@ -163,7 +172,13 @@ def minutes(d: Draw) -> Problem:
 @family
 def weekly(d: Draw) -> Problem:
     who = d.person()
-    does = d.pick("runs {0} km", "drinks {0} cups of water", "learns {0} words", "does {0} push-ups", "waters {0} plants")
+    does = d.pick(
+        "runs {0} km",
+        "drinks {0} cups of water",
+        "learns {0} words",
+        "does {0} push-ups",
+        "waters {0} plants",
+    )
     daily, weeks, off = d.number(2, 12), d.number(2, 8), d.number(2, 6)
     unit = does.split("{0} ")[1]
     question = d.pick(

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from problems.base import Problem, family
-from problems.words import FOODS, GOODS, GREAT_BUYS, MAKERS, WEEKDAYS, Draw, add, div, dollars, mul, sub
+from problems.words import (
+    FOODS,
+    GOODS,
+    GREAT_BUYS,
+    MAKERS,
+    WEEKDAYS,
+    Draw,
+    add,
+    div,
+    dollars,
+    mul,
+    sub,
+)
 
 
 @family
@@ -47,7 +59,10 @@ def change(d: Draw) -> Problem:
     return Problem(
         (bill, n, price),
         question,
-        (f"The {item} cost {dollars(mul(n, price))}.", f"That leaves {dollars(sub(bill, n * price))}."),
+        (
+            f"The {item} cost {dollars(mul(n, price))}.",
+            f"That leaves {dollars(sub(bill, n * price))}.",
+        ),
         bill - n * price,
     )
 
@@ -115,7 +130,10 @@ def discount(d: Draw) -> Problem:
     return Problem(
         (price, percent),
         question,
-        (f"{percent}% of ${price} is {dollars(div(price, parts))}.", f"The new price is {dollars(sub(price, off))}."),
+        (
+            f"{percent}% of ${price} is {dollars(div(price, parts))}.",
+            f"The new price is {dollars(sub(price, off))}.",
+        ),
         price - off,
     )
 
@@ -157,7 +175,10 @@ def wages_and_spending(d: Draw) -> Problem:
     return Problem(
         (pay, hours, price),
         question,
-        (f"{who} earns {dollars(mul(pay, hours))}.", f"After buying, {dollars(sub(pay * hours, price))} is left."),
+        (
+            f"{who} earns {dollars(mul(pay, hours))}.",
+            f"After buying, {dollars(sub(pay * hours, price))} is left.",
+        ),
         pay * hours - price,
     )
 
@@ -198,7 +219,10 @@ def profit(d: Draw) -> Problem:
     return Problem(
         (cost, n, price),
         question,
-        (f"The sale brings {dollars(mul(n, price))}.", f"The profit is {dollars(sub(n * price, cost))}."),
+        (
+            f"The sale brings {dollars(mul(n, price))}.",
+            f"The profit is {dollars(sub(n * price, cost))}.",
+        ),
         n * price - cost,
     )
 

@@ -79,7 +79,10 @@ def rectangle(d: Draw) -> Problem:
     return Problem(
         (length, width, tile),
         question,
-        (f"The area is {mul(length, width)} square meters.", f"That needs {mul(length * width, tile)}."),
+        (
+            f"The area is {mul(length, width)} square meters.",
+            f"That needs {mul(length * width, tile)}.",
+        ),
         length * width * tile,
     )
 

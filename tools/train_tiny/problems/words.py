@@ -98,8 +98,28 @@ MAKERS = (
     ("painter", Noun("tile", "tiles"), "paints"),
     ("weaver", Noun("basket", "baskets"), "weaves"),
 )
-PLACES = ("school", "park", "library", "market", "beach", "museum", "village hall", "fair", "club", "zoo")
-RELATIVES = ("aunt", "uncle", "brother", "sister", "cousin", "grandmother", "grandfather", "neighbor")
+PLACES = (
+    "school",
+    "park",
+    "library",
+    "market",
+    "beach",
+    "museum",
+    "village hall",
+    "fair",
+    "club",
+    "zoo",
+)
+RELATIVES = (
+    "aunt",
+    "uncle",
+    "brother",
+    "sister",
+    "cousin",
+    "grandmother",
+    "grandfather",
+    "neighbor",
+)
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 OPENINGS = (
     "It is a sunny morning.",

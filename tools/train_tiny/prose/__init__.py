@@ -11,7 +11,18 @@ from prose.rules import LETTER_RULES, PLACE_RULES, STORY_RULES
 
 HELD_OUT_ONE_IN = 25
 _GRAMMAR = Grammar(STORY_RULES, PLACE_RULES, LETTER_RULES, KNOWLEDGE_RULES)
-_KINDS = ("story", "story", "story", "place", "place", "letter", "animal_article", "tool_article", "how_to", "talk")
+_KINDS = (
+    "story",
+    "story",
+    "story",
+    "place",
+    "place",
+    "letter",
+    "animal_article",
+    "tool_article",
+    "how_to",
+    "talk",
+)
 
 
 def expand(rule: str, rng: random.Random) -> str:

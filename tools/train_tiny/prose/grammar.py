@@ -37,7 +37,9 @@ class Grammar:
                 drawn = self.expand(options[int(rng.random() * len(options))], rng, kept)
                 if rule:
                     if part is None and drawn in kept.values() and len(options) > 4:
-                        return fill(match)  # a different hero, place or object than those kept so far
+                        return fill(
+                            match
+                        )  # a different hero, place or object than those kept so far
                     kept[key] = drawn
             else:
                 drawn = kept[key]
