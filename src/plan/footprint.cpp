@@ -111,10 +111,11 @@ std::int64_t Footprint::widest(ExecutionLimits limits, std::uint64_t budget_byte
   });
 }
 
-std::int64_t Footprint::most_slots(ExecutionLimits limits, std::int64_t sequences,
+std::int64_t Footprint::most_slots(ExecutionLimits limits, std::int64_t sequences, int logit_rows,
                                    std::uint64_t budget_bytes, std::int64_t most) const {
   return bisect(most, [&](std::int64_t slots) {
     limits.max_sequences = static_cast<int>(slots);
+    limits.max_logit_rows = std::max(limits.max_sequences, logit_rows);
     return needed_bytes(limits, sequences) <= budget_bytes;
   });
 }

@@ -41,8 +41,9 @@ class Footprint {
                        std::int64_t most) const;
   // Largest number of sequences of limits.max_model_len, all in one step; 0: not one.
   std::int64_t widest(ExecutionLimits limits, std::uint64_t budget_bytes, std::int64_t most) const;
-  // Largest max_sequences up to `most` with `sequences` of them at full length; 0: none.
-  std::int64_t most_slots(ExecutionLimits limits, std::int64_t sequences,
+  // Largest max_sequences up to `most` with `sequences` of them at full length and logits for at
+  // least `logit_rows` rows; 0: none.
+  std::int64_t most_slots(ExecutionLimits limits, std::int64_t sequences, int logit_rows,
                           std::uint64_t budget_bytes, std::int64_t most) const;
   // Largest max_step_tokens up to `most` with `sequences` at full length; 0: none.
   std::int64_t largest_step(ExecutionLimits limits, std::int64_t sequences,

@@ -122,8 +122,8 @@ AskedLimits asked_limits(const ModelSpec& spec, const Settings& settings, Hardwa
       asked.may_shorten ? std::min(spec.max_position, defaults.max_model_len) : length.value;
   resolve_sequences(settings, defaults.max_sequences, asked);
   resolve_step_tokens(settings, defaults.max_step_tokens, asked);
-  limits.max_logit_rows =
-      std::max(limits.max_sequences, std::min(logit_rows, limits.max_step_tokens));
+  asked.logit_rows = std::min(logit_rows, limits.max_step_tokens);
+  limits.max_logit_rows = std::max(limits.max_sequences, asked.logit_rows);
 
   const Setting<Ask>& fp8 = ask_of(settings, "fp8");
   if (fp8.value == Ask::kOff && spec.quantisation == Quantisation::kFp8Block128) {

@@ -13,6 +13,7 @@ struct AskedLimits {
   int full_sequences = 1;   // sequences that must fit at max_model_len at the same time
   bool may_shorten = true;  // max_model_len was auto: it may shrink until it fits
   bool may_narrow = true;   // max_num_seqs was auto
+  int logit_rows = 0;       // that limits.max_logit_rows must not go below
   DType kv_dtype = DType::kBF16;
 };
 

@@ -69,10 +69,11 @@ void fit(const PlanInput& input, const WeightPlan& weights, const Footprint& foo
   if (fits()) return;
   const AskedLimits as_asked = asked;
   if (asked.may_narrow) {
-    const std::int64_t slots =
-        footprint.most_slots(limits, asked.full_sequences, plan.budget_bytes, limits.max_sequences);
+    const std::int64_t slots = footprint.most_slots(limits, asked.full_sequences, asked.logit_rows,
+                                                    plan.budget_bytes, limits.max_sequences);
     if (slots > 0) {
       limits.max_sequences = static_cast<int>(slots);
+      limits.max_logit_rows = std::max(limits.max_sequences, asked.logit_rows);
       note(plan, PlanNote::Kind::kInfo,
            fmt::format("max_num_seqs: {} of the usual {}, so that the plan fits", slots,
                        as_asked.limits.max_sequences));

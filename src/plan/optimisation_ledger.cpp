@@ -13,19 +13,15 @@ OptimisationLedger::OptimisationLedger(std::vector<OptimisationState> planned) {
   for (OptimisationState& state : planned) entries_.push_back({std::move(state), {}});
 }
 
-OptimisationLedger::Entry& OptimisationLedger::entry(std::string_view name) {
+std::size_t OptimisationLedger::index_of(std::string_view name) const {
   const auto at =
       std::ranges::find_if(entries_, [&](const Entry& e) { return e.state.name == name; });
   MOEOPT_CHECK(at != entries_.end());
-  return *at;
-}
-
-const OptimisationLedger::Entry& OptimisationLedger::entry(std::string_view name) const {
-  return const_cast<OptimisationLedger*>(this)->entry(name);
+  return static_cast<std::size_t>(at - entries_.begin());
 }
 
 bool OptimisationLedger::is_wanted(std::string_view name) const {
-  const OptimisationStatus status = entry(name).state.status;
+  const OptimisationStatus status = entries_[index_of(name)].state.status;
   return status == OptimisationStatus::kPlanned || status == OptimisationStatus::kApplied;
 }
 
@@ -34,7 +30,7 @@ void OptimisationLedger::confirm(std::string_view name, int layers, std::uint64_
   MOEOPT_CHECK(is_wanted(name));
   MOEOPT_CHECK(layers > 0);
   if (launches == 0) return;
-  Entry& confirmed = entry(name);
+  Entry& confirmed = entries_[index_of(name)];
   confirmed.state.status = OptimisationStatus::kApplied;
   confirmed.state.layers = layers;
   confirmed.state.launches = launches;
@@ -43,7 +39,7 @@ void OptimisationLedger::confirm(std::string_view name, int layers, std::uint64_
 
 void OptimisationLedger::decline(std::string_view name, std::string reason) {
   MOEOPT_CHECK(is_wanted(name));
-  Entry& declined = entry(name);
+  Entry& declined = entries_[index_of(name)];
   declined.state.status = OptimisationStatus::kDeclined;
   declined.state.reason = std::move(reason);
   declined.state.layers = 0;
@@ -52,7 +48,7 @@ void OptimisationLedger::decline(std::string_view name, std::string reason) {
 }
 
 void OptimisationLedger::record_gain(std::string_view name, double factor) {
-  entry(name).state.measured_gain = factor;
+  entries_[index_of(name)].state.measured_gain = factor;
 }
 
 void OptimisationLedger::finish_startup() {

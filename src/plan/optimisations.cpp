@@ -61,7 +61,7 @@ Reason against_flashdmoe(const OptimisationContext& context) {
 
 Reason against_fp8(const OptimisationContext& context) {
   if (context.spec->quantisation == Quantisation::kFp8Block128) return std::nullopt;
-  return fmt::format("the weights are {}; it needs a checkpoint with fp8 weights in 128x128 blocks",
+  return fmt::format("the weights are {}, not fp8 in 128x128 blocks",
                      dtype_name(context.spec->dtype));
 }
 

@@ -89,8 +89,7 @@ class OptimisationLedger {
     OptimisationState state;
     std::function<std::uint64_t()> live;
   };
-  Entry& entry(std::string_view name);
-  const Entry& entry(std::string_view name) const;
+  std::size_t index_of(std::string_view name) const;
 
   std::vector<Entry> entries_;
 };
