@@ -18,7 +18,7 @@
 #include "plan/hardware.h"
 #include "plan/settings.h"
 #include "text/library_versions.h"
-#if MOEOPT_CUDA
+#ifdef MOEOPT_CUDA
 #include "cuda/device_query.h"
 #endif
 
@@ -30,7 +30,7 @@ enum class Verdict { kGood, kCosts, kBroken };
 struct Finding {
   std::string what, found;
   Verdict verdict = Verdict::kGood;
-  std::string cost;  // what is lost, when something is
+  std::string cost = {};  // what is lost, when something is
 };
 
 std::string cache_text() {
@@ -88,7 +88,7 @@ std::string driver_version() {
 Finding gpu_finding(const HostProbe& host) {
   Finding finding{"gpu", fmt::format("{} NVIDIA GPU{}, driver {}", host.gpus,
                                      host.gpus == 1 ? "" : "s", driver_version())};
-#if MOEOPT_CUDA
+#ifdef MOEOPT_CUDA
   const cuda::GpuQuery query = cuda::query_gpus();
   for (const cuda::Gpu& gpu : query.gpus) {
     finding.found += fmt::format("; {} (sm_{}, {})", gpu.name, gpu.compute_capability,

@@ -99,7 +99,8 @@ std::vector<std::int32_t> Session::encode_chat(const nlohmann::ordered_json& mes
     throw Error(ErrorCode::kNotFound, fmt::format("{}: no chat template", folder_.folder.string()),
                 "use --prompt for plain completion");
   }
-  return tokenizer.encode(chat_template_->render_chat(messages), /*add_special_tokens=*/false);
+  const nlohmann::ordered_json inputs = {{"messages", messages}, {"add_generation_prompt", true}};
+  return tokenizer.encode(chat_template_->render(inputs), /*add_special_tokens=*/false);
 }
 
 std::vector<std::int32_t> Session::encode_prompt(const std::string& text) const {

@@ -13,7 +13,7 @@ std::string version_text() {
     if (!isas.empty()) isas += ", ";
     isas += isa_name(isa);
   }
-#if MOEOPT_CUDA
+#ifdef MOEOPT_CUDA
   constexpr const char* kCuda = "sm_90a";
 #else
   constexpr const char* kCuda = "not in this build";
