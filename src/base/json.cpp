@@ -1,8 +1,8 @@
 #include "base/json.h"
 
+#include <set>
 #include <string>
 #include <type_traits>
-#include <unordered_set>
 #include <vector>
 
 #include "base/check.h"
@@ -117,7 +117,7 @@ class TreeBuilder final : public JsonEvents {
   struct Container {
     // NOTE: stays valid: a container grows only after its open children are closed.
     Tree* tree;
-    std::unordered_set<std::string> keys;
+    std::set<std::string> keys;  // not hashed: whoever knows the hash could make it quadratic
   };
 
   Tree* put(Tree value) {

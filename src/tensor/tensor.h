@@ -12,8 +12,8 @@
 
 namespace moeopt {
 
-// Row-major, contiguous, read-only. `data` is aligned to the element at least when it came from a
-// Buffer; a view into a checkpoint may be unaligned (safetensors promises nothing): see is_aligned.
+// Row-major, contiguous, read-only. `data` is aligned to the element at least, whether it came from
+// a Buffer or a TensorSource; who needs more (vector loads, DMA) asks is_aligned.
 struct TensorView {
   DType dtype = DType::kF32;
   Shape shape;
