@@ -69,7 +69,7 @@ std::optional<std::size_t> normal_index(std::int64_t index, std::int64_t size) {
 std::optional<Value> find_element(Runtime& runtime, const Value& object, const Value& key) {
   if (object.is(Kind::kDict)) {
     // NOTE: an unhashable key is a TypeError in Python, which Jinja turns into undefined.
-    if (key.is(Kind::kList) || key.is(Kind::kDict)) return std::nullopt;
+    if (!is_hashable(key)) return std::nullopt;
     const Value* found = find_item(runtime, object.dict(), key);
     return found == nullptr ? std::nullopt : std::optional<Value>(*found);
   }
@@ -112,9 +112,6 @@ std::int64_t bound(Runtime& runtime, const Value& value, std::int64_t fallback, 
                    std::int64_t high, std::int64_t size) {
   if (value.is_none()) return fallback;
   if (!value.is_integral()) {
-    if (value.is_undefined()) {
-      runtime.fail("slice indices must be integers or None or have an __index__ method");
-    }
     runtime.fail("slice indices must be integers or None or have an __index__ method");
   }
   std::int64_t index = value.integer();
@@ -193,9 +190,9 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
   const bool sliceable = object.is_string() || object.is(Kind::kList) || object.is(Kind::kTuple) ||
                          object.is(Kind::kRange);
   if (!sliceable) {
-    // NOTE: not subscriptable by a slice is a TypeError in Python, which Jinja turns into
-    // undefined.
-    return make_undefined(runtime, fmt::format("{} object has no such slice", type_name(object)));
+    // NOTE: unlike an item that is not there, this is no undefined in Jinja.
+    if (object.is(Kind::kDict)) runtime.fail("unhashable type: 'slice'");
+    runtime.fail("'{}' object is not subscriptable", type_name(object));
   }
   const SliceBounds bounds = slice_bounds(runtime, start, stop, step, length(runtime, object));
   if (object.is_string()) return slice_text(runtime, object, bounds);

@@ -111,9 +111,10 @@ struct Expression {
 };
 
 struct Statement;
-// A block of statements.
+// A block of statements; `hidden` are the names of scope_analysis.h.
 struct Body {
   std::vector<std::unique_ptr<Statement>> statements;
+  std::vector<std::string> hidden;
 };
 
 // What an assignment writes to: a name, an attribute of a namespace, or a tuple of targets.

@@ -16,7 +16,7 @@ Evaluator::~Evaluator() {
 
 std::string Evaluator::render(const Body& body) {
   Capture capture(*this);
-  run(body);
+  run_block(body);
   return std::move(capture.text());
 }
 
@@ -95,10 +95,11 @@ Value Evaluator::on(const Slice&, int) {
   runtime_.fail("a slice stands only in a subscript");
 }
 
-CallArguments Evaluator::arguments(const CallParts& parts) {
+CallArguments Evaluator::arguments(const CallParts& parts, const Value* caller) {
   CallArguments args;
   args.positional = evaluate_all(parts.positional);
   for (const auto& [name, value] : parts.keyword) args.keyword.emplace_back(name, evaluate(*value));
+  if (caller != nullptr) args.keyword.emplace_back("caller", *caller);
   if (parts.more_positional) {
     for_each(runtime_, evaluate(*parts.more_positional), [&](const Value& item) {
       args.positional.push_back(item);

@@ -53,7 +53,8 @@ class Evaluator {
   Value on(const Compare& node, int line);
   Value on(const Conditional& node, int line);
   Values evaluate_all(const Expressions& expressions);
-  CallArguments arguments(const CallParts& parts);
+  // `caller` is the call block that calls, or null.
+  CallArguments arguments(const CallParts& parts, const Value* caller = nullptr);
   Value lookup(std::string_view name);
   Value call(const Value& callee, CallArguments args);
 
@@ -76,7 +77,11 @@ class Evaluator {
   void run_loop(const ForStatement& node, const Value& iterable, std::int64_t depth0);
   Loop::Source filtered(const ForStatement& node, const Value& iterable);
   void assign(const Target& target, Value value);
+  // Runs a block of its own scope, which is the current one.
+  Flow run_block(const Body& body);
   void write(std::string_view text);
+  // What a call or filter block gives: Jinja joins it with the rest unconverted.
+  void write_only_text(const Value& value);
 
   // macro.cpp
   Value define(const MacroStatement& node);

@@ -13,6 +13,12 @@ struct Filter {
   Native apply;  // nullptr: Jinja has it, this subset has not
 };
 
+// A filter that is a generator in Python: `kWork` makes its list once that is walked.
+template <Native kWork>
+Value generated(Runtime& runtime, const Value& self, const CallArguments& args) {
+  return make_generator(runtime, self, args, kWork);
+}
+
 // nullptr when Jinja has no such filter.
 const Filter* find_filter(std::string_view name);
 

@@ -94,11 +94,9 @@ std::optional<Value> Loop::attribute(Runtime& runtime, const Value& self, std::s
 Loop::Source make_source(Runtime& runtime, const Value& iterable) {
   if (iterable.is(Kind::kIterator)) {
     return [&runtime, iterable](Value& out) {
-      runtime.step();
-      Iterator& iterator = iterable.iterator();
-      if (iterator.next >= iterator.items.size()) return false;
-      out = iterator.items[iterator.next++];
-      return true;
+      auto item = iterable.iterator().take(runtime);
+      if (item) out = *std::move(item);
+      return item.has_value();
     };
   }
   // NOTE: a list is walked in place, everything else is short or cheap enough to spell out.

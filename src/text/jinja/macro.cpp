@@ -89,7 +89,7 @@ Value Evaluator::call_macro(const Macro& macro, CallArguments args) {
   Capture capture(*this);
   const ScopeSwap swap(*this, std::move(scope));
   bind(node, args);
-  run(node.body);
+  run_block(node.body);
   runtime_.line = line;
   return capture.take(runtime_);
 }

@@ -1,5 +1,6 @@
 #include "text/jinja/operators.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "text/jinja/python_text.h"
@@ -222,13 +223,17 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
   }
 }
 
+bool is_hashable(const Value& value) {
+  if (value.is(Kind::kList) || value.is(Kind::kDict)) return false;
+  if (!value.is(Kind::kTuple)) return true;
+  const Values& items = value.sequence().items;
+  return std::all_of(items.begin(), items.end(), is_hashable);
+}
+
 void check_hashable(Runtime& runtime, const Value& value) {
-  if (value.is(Kind::kList) || value.is(Kind::kDict)) {
-    runtime.fail("unhashable type: '{}'", type_name(value));
-  }
-  if (value.is(Kind::kTuple)) {
-    for (const Value& item : value.sequence().items) check_hashable(runtime, item);
-  }
+  if (is_hashable(value)) return;
+  if (!value.is(Kind::kTuple)) runtime.fail("unhashable type: '{}'", type_name(value));
+  for (const Value& item : value.sequence().items) check_hashable(runtime, item);
 }
 
 std::optional<std::int64_t> length_of(const Value& value) {
@@ -311,10 +316,8 @@ void for_each(Runtime& runtime, const Value& value,
       }
       return;
     case Kind::kIterator: {
-      Iterator& iterator = value.iterator();
-      while (iterator.next < iterator.items.size()) {
-        runtime.step();
-        if (!visit(iterator.items[iterator.next++])) return;
+      while (const auto item = value.iterator().take(runtime)) {
+        if (!visit(*item)) return;
       }
       return;
     }

@@ -22,6 +22,7 @@ bool contains(Runtime& runtime, const Value& container, const Value& item);
 // left < right, the order of sort.
 bool less(Runtime& runtime, const Value& left, const Value& right);
 
+bool is_hashable(const Value& value);
 // Fails with "unhashable type" on what cannot be a dict key.
 void check_hashable(Runtime& runtime, const Value& value);
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "text/jinja/parser_state.h"
+#include "text/jinja/scope_analysis.h"
 
 namespace moeopt::jinja {
 
@@ -328,7 +329,9 @@ Body parse_template(std::string_view source, std::string_view where) {
     throw_error(ErrorCode::kInvalidData, "{}: {} bytes of template, the limit is {}", where,
                 source.size(), kMaxSource);
   }
-  return Parser(tokenize(source, where), where).run();
+  Body body = Parser(tokenize(source, where), where).run();
+  find_hidden_names(body);
+  return body;
 }
 
 }  // namespace moeopt::jinja

@@ -28,7 +28,7 @@ Value attr(Runtime& runtime, const Value& self, const CallArguments& args) {
 
 Value map(Runtime& runtime, const Value& self, const CallArguments& args) {
   Values out;
-  if (!truth(runtime, self)) return make_iterator(runtime, {});
+  if (!truth(runtime, self)) return make_list(runtime, {});
   const bool by_attribute = args.positional.empty() && !args.keyword.empty() &&
                             (args.keyword[0].first == "attribute" ||
                              args.keyword[args.keyword.size() - 1].first == "attribute");
@@ -38,7 +38,7 @@ Value map(Runtime& runtime, const Value& self, const CallArguments& args) {
       out.push_back(get_path(runtime, item, given.at(0), given.value(1)));
       return true;
     });
-    return make_iterator(runtime, std::move(out));
+    return make_list(runtime, std::move(out));
   }
   if (args.positional.empty()) runtime.fail("map requires a filter argument");
   const Value& name = args.positional.front();
@@ -51,12 +51,12 @@ Value map(Runtime& runtime, const Value& self, const CallArguments& args) {
     out.push_back(filter->apply(runtime, item, rest));
     return true;
   });
-  return make_iterator(runtime, std::move(out));
+  return make_list(runtime, std::move(out));
 }
 
 template <bool kByAttribute, bool kKeep>
 Value choose(Runtime& runtime, const Value& self, const CallArguments& args) {
-  if (!truth(runtime, self)) return make_iterator(runtime, {});
+  if (!truth(runtime, self)) return make_list(runtime, {});
   if (kByAttribute && args.positional.empty()) {
     runtime.fail("Missing parameter for attribute name");
   }
@@ -79,18 +79,18 @@ Value choose(Runtime& runtime, const Value& self, const CallArguments& args) {
     if (holds == kKeep) out.push_back(item);
     return true;
   });
-  return make_iterator(runtime, std::move(out));
+  return make_list(runtime, std::move(out));
 }
 
 constexpr Filter kFilters[] = {
     {"attr", attr},
     {"d", default_value},
     {"default", default_value},
-    {"map", map},
-    {"reject", choose<false, false>},
-    {"rejectattr", choose<true, false>},
-    {"select", choose<false, true>},
-    {"selectattr", choose<true, true>},
+    {"map", generated<map>},
+    {"reject", generated<choose<false, false>>},
+    {"rejectattr", generated<choose<true, false>>},
+    {"select", generated<choose<false, true>>},
+    {"selectattr", generated<choose<true, true>>},
 };
 
 }  // namespace

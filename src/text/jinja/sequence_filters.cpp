@@ -54,10 +54,9 @@ Value list(Runtime& runtime, const Value& self, const CallArguments& args) {
 
 Value items(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "items", args, {});
-  if (self.is_undefined()) return make_iterator(runtime, {});
+  if (self.is_undefined()) return make_list(runtime, {});
   if (!self.is(Kind::kDict)) runtime.fail("Can only get item pairs from a mapping.");
-  return make_iterator(runtime,
-                       to_values(runtime, make_view(runtime, self, DictView::Part::kItems)));
+  return make_list(runtime, to_values(runtime, make_view(runtime, self, DictView::Part::kItems)));
 }
 
 Value reverse(Runtime& runtime, const Value& self, const CallArguments& args) {
@@ -181,7 +180,7 @@ Value unique(Runtime& runtime, const Value& self, const CallArguments& args) {
     }
     return true;
   });
-  return make_iterator(runtime, std::move(out));
+  return make_list(runtime, std::move(out));
 }
 
 Value groupby(Runtime& runtime, const Value& self, const CallArguments& args) {
@@ -230,7 +229,7 @@ Value batch(Runtime& runtime, const Value& self, const CallArguments& args) {
     }
     batches.push_back(make_list(runtime, std::move(current)));
   }
-  return make_iterator(runtime, std::move(batches));
+  return make_list(runtime, std::move(batches));
 }
 
 Value slice(Runtime& runtime, const Value& self, const CallArguments& args) {
@@ -251,18 +250,25 @@ Value slice(Runtime& runtime, const Value& self, const CallArguments& args) {
     slices.push_back(make_list(runtime, std::move(part)));
     at = end;
   }
-  return make_iterator(runtime, std::move(slices));
+  return make_list(runtime, std::move(slices));
 }
 
 constexpr Filter kFilters[] = {
-    {"batch", batch},        {"count", length_filter},
-    {"dictsort", dictsort},  {"first", first},
-    {"groupby", groupby},    {"items", items},
-    {"last", last},          {"length", length_filter},
-    {"list", list},          {"max", extreme<true>},
-    {"min", extreme<false>}, {"reverse", reverse},
-    {"slice", slice},        {"sort", sort},
-    {"unique", unique},
+    {"batch", generated<batch>},
+    {"count", length_filter},
+    {"dictsort", dictsort},
+    {"first", first},
+    {"groupby", groupby},
+    {"items", generated<items>},
+    {"last", last},
+    {"length", length_filter},
+    {"list", list},
+    {"max", extreme<true>},
+    {"min", extreme<false>},
+    {"reverse", reverse},
+    {"slice", generated<slice>},
+    {"sort", sort},
+    {"unique", generated<unique>},
 };
 
 }  // namespace

@@ -34,6 +34,13 @@ void Evaluator::write(std::string_view text) {
   written_ += text.size();
 }
 
+void Evaluator::write_only_text(const Value& value) {
+  if (!value.is_string()) {
+    runtime_.fail("a block gives a str to the output, not {}", type_name(value));
+  }
+  write(value.view());
+}
+
 Evaluator::Flow Evaluator::run(const Body& body) {
   const DepthGuard guard(runtime_);
   for (const auto& statement : body.statements) {
@@ -42,6 +49,16 @@ Evaluator::Flow Evaluator::run(const Body& body) {
     if (const Flow flow = run(*statement); flow != Flow::kNormal) return flow;
   }
   return Flow::kNormal;
+}
+
+Evaluator::Flow Evaluator::run_block(const Body& body) {
+  for (const std::string& name : body.hidden) {
+    // Only what would be found elsewhere needs hiding.
+    const bool set = scope_->find(runtime_, name) != nullptr;
+    if (set || find_item(runtime_, inputs_.dict(), name) == nullptr) continue;
+    scope_->set(runtime_, name, make_undefined(runtime_, fmt::format("'{}' is undefined", name)));
+  }
+  return run(body);
 }
 
 Evaluator::Flow Evaluator::run(const Statement& statement) {
@@ -100,9 +117,9 @@ void Evaluator::run_loop(const ForStatement& node, const Value& iterable, std::i
   const Value loop_value(Kind::kLoop, loop);
   const std::shared_ptr<Scope> around = scope_;
   std::shared_ptr<Scope> scope;
-  bool entered = false;
+  // NOTE: an iteration that ends by break or continue does not keep Jinja from running the else.
+  bool completed = false;
   while (loop->advance()) {
-    entered = true;
     if (scope && scope.use_count() == 1) {
       scope->variables.clear();
     } else {
@@ -111,11 +128,15 @@ void Evaluator::run_loop(const ForStatement& node, const Value& iterable, std::i
     const ScopeSwap swap(*this, scope);
     assign(node.target, loop->current());
     scope->set(runtime_, "loop", loop_value);
-    if (run(node.body) == Flow::kBreak) return;
+    if (const Flow flow = run_block(node.body); flow == Flow::kBreak) {
+      break;
+    } else if (flow == Flow::kNormal) {
+      completed = true;
+    }
   }
-  if (entered) return;
+  if (completed) return;
   const ScopeSwap swap(*this, inside(around));
-  run(node.otherwise);
+  run_block(node.otherwise);
 }
 
 Evaluator::Flow Evaluator::on(const SetStatement& node) {
@@ -128,7 +149,7 @@ Evaluator::Flow Evaluator::on(const SetBlockStatement& node) {
   {
     Capture capture(*this);
     const ScopeSwap swap(*this, inside(scope_));
-    if (const Flow flow = run(node.body); flow != Flow::kNormal) return flow;
+    if (const Flow flow = run_block(node.body); flow != Flow::kNormal) return flow;
     text = capture.take(runtime_);
     if (node.filter) {
       filter_input_ = std::move(text);
@@ -148,15 +169,14 @@ Evaluator::Flow Evaluator::on(const CallStatement& node) {
   const auto& target = std::get<Call>(node.call->node);
   const Value caller = define(node.caller);
   const Value callee = evaluate(*target.callee);
-  CallArguments args = arguments(target.args);
-  args.keyword.emplace_back("caller", caller);
-  write(to_text(runtime_, call(callee, std::move(args))));
+  CallArguments args = arguments(target.args, &caller);
+  write_only_text(call(callee, std::move(args)));
   return Flow::kNormal;
 }
 
 Evaluator::Flow Evaluator::on(const GenerationStatement& node) {
   const ScopeSwap swap(*this, inside(scope_));
-  return run(node.body);
+  return run_block(node.body);
 }
 
 Evaluator::Flow Evaluator::on(const FilterStatement& node) {
@@ -164,11 +184,11 @@ Evaluator::Flow Evaluator::on(const FilterStatement& node) {
   {
     Capture capture(*this);
     const ScopeSwap swap(*this, inside(scope_));
-    if (const Flow flow = run(node.body); flow != Flow::kNormal) return flow;
+    if (const Flow flow = run_block(node.body); flow != Flow::kNormal) return flow;
     filter_input_ = capture.take(runtime_);
     text = evaluate(*node.filter);
   }
-  write(to_text(runtime_, text));
+  write_only_text(text);
   return Flow::kNormal;
 }
 
@@ -180,7 +200,7 @@ Evaluator::Flow Evaluator::on(const WithStatement& node) {
     assign(target, std::move(value));
   }
   const ScopeSwap swap(*this, scope);
-  return run(node.body);
+  return run_block(node.body);
 }
 
 Evaluator::Flow Evaluator::on(const BreakStatement&) {

@@ -20,7 +20,7 @@ std::vector<std::string_view> split_space(std::string_view text, std::int64_t li
   std::string_view rest = strip_left(text);
   while (!rest.empty()) {
     if (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit) {
-      parts.push_back(strip_right(rest));
+      parts.push_back(rest);
       break;
     }
     std::size_t at = 0;
@@ -39,9 +39,9 @@ std::vector<std::string_view> split_space(std::string_view text, std::int64_t li
 std::vector<std::string_view> split_space_right(std::string_view text, std::int64_t limit) {
   std::vector<std::string_view> parts = split_space(text, -1);
   if (limit < 0 || static_cast<std::int64_t>(parts.size()) <= limit) return parts;
-  // The first parts and the space between them stay one.
+  // The first parts, the space between them and before them stay one.
   const std::size_t merged = parts.size() - static_cast<std::size_t>(limit);
-  const char* first = parts.front().data();
+  const char* first = text.data();
   const std::string_view& last = parts[merged - 1];
   const auto size = static_cast<std::size_t>(last.data() + last.size() - first);
   parts.erase(parts.begin() + 1, parts.begin() + static_cast<std::ptrdiff_t>(merged));

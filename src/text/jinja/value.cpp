@@ -12,6 +12,9 @@
 namespace moeopt::jinja {
 namespace {
 
+// What the work of a generator may add to the nesting of its input.
+constexpr int kWorkNesting = 4;
+
 int nesting_of(const Value& value) {
   switch (value.kind()) {
     case Kind::kList:
@@ -247,6 +250,40 @@ Value make_iterator(Runtime& runtime, Values items, std::string_view type_name) 
   iterator->nesting = nesting;
   iterator->type_name = type_name;
   return Value(Kind::kIterator, std::move(iterator));
+}
+
+Value make_generator(Runtime& runtime, Value input, CallArguments args, Native work) {
+  runtime.step();
+  auto iterator = std::make_shared<Iterator>(
+      runtime, sizeof(Iterator) + args.positional.capacity() * sizeof(Value));
+  int nesting = nest(runtime, 1, input);
+  for (const Value& argument : args.positional) nesting = nest(runtime, nesting, argument);
+  for (const auto& [name, argument] : args.keyword) nesting = nest(runtime, nesting, argument);
+  iterator->nesting = nesting + kWorkNesting;
+  iterator->work = work;
+  iterator->input = std::move(input);
+  iterator->args = std::move(args);
+  return Value(Kind::kIterator, std::move(iterator));
+}
+
+std::optional<Value> Iterator::take(Runtime& runtime) {
+  runtime.step();
+  if (working) runtime.fail("generator already executing");
+  if (work != nullptr) {
+    const DepthGuard guard(runtime);
+    working = true;
+    const Value made = std::exchange(work, nullptr)(runtime, input, args);
+    working = false;
+    input = Value();
+    args = {};
+    // What holds this iterator was measured with the nesting it had before.
+    if (nesting_of(made) > nesting) {
+      runtime.fail("lists and dicts nested deeper than {}", kMaxNesting);
+    }
+    items = made.sequence().items;
+  }
+  if (next >= items.size()) return std::nullopt;
+  return items[next++];
 }
 
 Value make_function(Runtime& runtime, std::string name, Value self, Native call) {

@@ -149,15 +149,6 @@ struct Range : Object {
   std::int64_t size = 0;
 };
 
-// What a generator is in Python: can be walked once. `type_name` is what Python calls it.
-struct Iterator : Object {
-  using Object::Object;
-  Values items;
-  std::size_t next = 0;
-  int nesting = 1;
-  std::string_view type_name = "generator";
-};
-
 struct Namespace : Object {
   using Object::Object;
   std::vector<std::pair<std::string, Value>> attributes;
@@ -169,6 +160,24 @@ struct CallArguments {
 };
 
 using Native = Value (*)(Runtime&, const Value& self, const CallArguments&);
+
+// What a generator is in Python: it can be walked once, and its work is done when that begins.
+// `type_name` is what Python calls it.
+struct Iterator : Object {
+  using Object::Object;
+  // The next item, or nothing at the end.
+  std::optional<Value> take(Runtime& runtime);
+
+  Values items;
+  std::size_t next = 0;
+  int nesting = 1;
+  std::string_view type_name = "generator";
+  // Makes the list of the items from what it was given; nullptr once done.
+  Native work = nullptr;
+  Value input;
+  CallArguments args;
+  bool working = false;
+};
 
 struct Function : Object {
   using Object::Object;
@@ -189,7 +198,9 @@ Value make_dict(Runtime& runtime, std::vector<std::pair<Value, Value>> items);
 Value make_view(Runtime& runtime, const Value& dict, DictView::Part part);
 // Fails above kMaxRange items.
 Value make_range(Runtime& runtime, std::int64_t start, std::int64_t stop, std::int64_t step);
-Value make_iterator(Runtime& runtime, Values items, std::string_view type_name = "generator");
+Value make_iterator(Runtime& runtime, Values items, std::string_view type_name);
+// An iterator over the list that `work` will make of `input` and `args`.
+Value make_generator(Runtime& runtime, Value input, CallArguments args, Native work);
 Value make_function(Runtime& runtime, std::string name, Value self, Native call);
 Value make_undefined(Runtime& runtime, std::string message);
 // What reading attribute or item `name` of `owner` gives when it is not there.
