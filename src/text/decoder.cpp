@@ -202,8 +202,11 @@ class Decoder::Stream::Run {
 
   void apply(const Bytes&, std::size_t at, std::string_view token, std::string& out) {
     std::string& bytes = states_[at].bytes;
-    bytes += at == steps_.first_in_stream ? std::string(token)
-                                          : byte_level_bytes(token).value_or(std::string(token));
+    std::optional<std::string> mapped;
+    if (at != steps_.first_in_stream) mapped = byte_level_bytes(token);
+    if (mapped) token = *mapped;
+    if (bytes.empty() && is_valid_utf8(token)) return push(at + 1, token, out);
+    bytes += token;
     const std::size_t complete = complete_utf8_prefix(bytes);
     if (complete == 0) return;
     const std::string text = repair_utf8(std::string_view(bytes).substr(0, complete));

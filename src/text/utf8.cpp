@@ -1,5 +1,7 @@
 #include "text/utf8.h"
 
+#include <cstring>
+
 namespace moeopt {
 namespace {
 
@@ -75,6 +77,14 @@ void append_utf8(std::string& out, char32_t code_point) {
 
 bool is_valid_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
+    std::uint64_t eight = 0;
+    if (at + sizeof eight <= text.size()) {
+      std::memcpy(&eight, text.data() + at, sizeof eight);
+      if ((eight & 0x8080808080808080U) == 0) {  // all ASCII
+        at += sizeof eight;
+        continue;
+      }
+    }
     const DecodedCharacter character = decode_utf8(text, at);
     if (!character.valid) return false;
     at += character.size_bytes;
