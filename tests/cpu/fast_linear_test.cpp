@@ -58,18 +58,38 @@ TEST_P(FastLinearTest, MatchesFloat64) {
 TEST_P(FastLinearTest, RowsAreTheSameInAnyBatch) {
   constexpr int kRows = 512;
   for (const DType dtype : kDTypes) {
-    for (const auto& [out, in] : {LinearCase{80, 700}, LinearCase{33, 50}}) {
-      SCOPED_TRACE(testing::Message() << dtype_name(dtype) << " " << out << "x" << in);
-      const RandomMatrix w(out, in, dtype, 17);
+    for (const auto& [out, in] : {LinearCase{80, 700}, LinearCase{33, 50}, LinearCase{64, 352}}) {
       const std::vector<float> x = random_floats(static_cast<std::size_t>(kRows * in), 18);
       OwnedOps owned = fast_ops(1, GetParam(), spec_of_width(in), kRows);
-      const std::vector<float> all = product(owned, w, x.data(), kRows);
-      for (const int rows : {1, 2, 7, 16, 33, 64, 300}) {
-        for (const int first : {0, 5, kRows - rows}) {
+      for (const std::size_t into_line : {0, 4, 8, 62}) {
+        const RandomMatrix w(out, in, dtype, 17, into_line);
+        const std::vector<float> all = product(owned, w, x.data(), kRows);
+        for (const int rows : {1, 2, 7, 16, 33, 64, 300}) {
+          const int first = rows % 2 == 0 ? kRows - rows : 5;
           const std::vector<float> some = product(owned, w, x.data() + first * in, rows);
           ASSERT_EQ(std::memcmp(some.data(), all.data() + first * out, some.size() * sizeof(float)),
                     0)
-              << rows << " rows from " << first;
+              << dtype_name(dtype) << " " << out << "x" << in << ", " << rows << " rows from "
+              << first << ", " << into_line << " bytes into a line";
+        }
+      }
+    }
+  }
+}
+
+TEST_P(FastLinearTest, PlaceInMemoryDoesNotMatter) {
+  for (const auto& [out, in] : {LinearCase{64, 96}, LinearCase{40, 32}, LinearCase{32, 70}}) {
+    for (const int rows : {1, 50}) {
+      const std::vector<float> x = random_floats(static_cast<std::size_t>(rows * in), 68);
+      OwnedOps owned = fast_ops(1, GetParam(), spec_of_width(in), rows);
+      for (const std::size_t into_line : {0, 2, 4, 8, 20, 32, 60, 62}) {
+        const RandomMatrix w(out, in, DType::kBF16, 67, into_line);
+        const std::vector<float> y = product(owned, w, x.data(), rows);
+        for (int r = 0; r < rows; ++r) {
+          ASSERT_LE(relative_error(std::span(y).subspan(static_cast<std::size_t>(r * out)),
+                                   exact_product(w, x.data() + r * in)),
+                    1e-6)
+              << out << "x" << in << ", row " << r << ", " << into_line << " bytes into a line";
         }
       }
     }

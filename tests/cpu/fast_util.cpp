@@ -34,13 +34,13 @@ std::vector<float> random_floats(std::size_t n, std::uint64_t seed, float scale)
   return values;
 }
 
-RandomMatrix::RandomMatrix(int out, int in, DType dtype, std::uint64_t seed) {
+RandomMatrix::RandomMatrix(int out, int in, DType dtype, std::uint64_t seed,
+                           std::size_t into_line) {
   const std::size_t n = static_cast<std::size_t>(out) * static_cast<std::size_t>(in);
   const std::size_t element = dtype_bytes(dtype);
   const bool fp8 = dtype == DType::kF8E4M3;
-  const std::size_t start = fp8 ? 1 : 2;
-  bytes_.resize(start + n * element);
-  std::byte* data = bytes_.data() + start;
+  bytes_ = Buffer(into_line + n * element);
+  std::byte* data = bytes_.bytes().data() + into_line;
   const std::vector<float> values =
       random_floats(n, seed, fp8 ? 8.0f : 1.0f / std::sqrt(static_cast<float>(in)));
   for (std::size_t i = 0; i < n; ++i, data += element) {
@@ -59,7 +59,7 @@ RandomMatrix::RandomMatrix(int out, int in, DType dtype, std::uint64_t seed) {
         break;
     }
   }
-  matrix_.weight = {dtype, {out, in}, bytes_.data() + start};
+  matrix_.weight = {dtype, {out, in}, bytes_.bytes().data() + into_line};
   if (!fp8) return;
   scales_ = random_floats(static_cast<std::size_t>(blocks(out) * blocks(in)), seed + 1);
   for (float& scale : scales_) scale = (0.1f + std::fabs(scale)) / static_cast<float>(in);

@@ -14,16 +14,16 @@ namespace moeopt::cpu {
 // Normal deviates times `scale`.
 std::vector<float> random_floats(std::size_t n, std::uint64_t seed, float scale = 1.0f);
 
-// A matrix of its own. With e4m3 its block scales are random too. The weights start 2 bytes (the
-// element, for e4m3) past a 64-byte boundary: checkpoints promise no more.
+// A matrix of its own. With e4m3 its block scales are random too. The weights start `into_line`
+// bytes past a 64-byte boundary: a checkpoint promises an element's alignment at most.
 class RandomMatrix {
  public:
-  RandomMatrix(int out, int in, DType dtype, std::uint64_t seed);
+  RandomMatrix(int out, int in, DType dtype, std::uint64_t seed, std::size_t into_line = 8);
   const Matrix& matrix() const { return matrix_; }
   double at(int row, int column) const;  // the stored value times its scale
 
  private:
-  std::vector<std::byte> bytes_;
+  Buffer bytes_;
   std::vector<float> scales_;
   Matrix matrix_;
 };

@@ -235,12 +235,12 @@ inline void add_weighted_values(const AttentionArea& area, float* out, std::size
 }
 
 inline void pack_queries(const Query* queries, int n_queries, int width, unsigned char* to) {
-  const std::size_t tile_bytes = amx_packed_tile_bytes(width);
+  const std::size_t tile_bytes = static_cast<std::size_t>(tiles_of(width)) * kTileBytes;
   for (int first = 0; first < n_queries; first += kTileRows, to += tile_bytes) {
     const float* rows[kTileRows];
     const int n = n_queries - first < kTileRows ? n_queries - first : kTileRows;
     for (int i = 0; i < n; ++i) rows[i] = queries[first + i].q;
-    amx_pack_tile(rows, n, width, to);
+    pack_pairs(rows, n, width, to);
   }
 }
 
@@ -264,7 +264,7 @@ void amx_attention(const PagedKeys& keys, const Query* queries, int n_queries, f
   const int key_width = total_key_width(keys);
   take_area(static_cast<unsigned char*>(scratch), key_width, keys.value_width, area);
   const std::size_t value_width = padded_width(keys.value_width);
-  const std::size_t query_tile_bytes = amx_packed_tile_bytes(key_width);
+  const std::size_t query_tile_bytes = static_cast<std::size_t>(tiles_of(key_width)) * kTileBytes;
   pack_queries(queries, n_queries, key_width, area.queries);
 
   alignas(64) std::int32_t begins[kMaxQueries];

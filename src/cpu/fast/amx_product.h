@@ -1,7 +1,10 @@
 // Strips of weights times packed rows, by AMX tiles. Included only by kernels_amx.cpp.
-// A block of K is staged first: the strip's weights are copied (e4m3: widened) into tile order in a
-// buffer that stays in the first-level cache. That makes any alignment, stride and tail alike, and
-// costs little: from memory a core reads far slower than it copies within its cache.
+// Weights are read in place, by tiles that begin at cache lines (a tile load that crosses lines
+// takes twice as long, and rows a power of two apart then evict each other from the first-level
+// cache); what lies before the first line of a row and after its last whole one is staged: copied
+// into a zero-padded tile. Rows that are not all at the same place within a line, and e4m3, are
+// staged altogether, a block of K at a time. Invariant: where K is cut depends on K, the kind of
+// weight and the rows' place within a cache line alone; a checkpoint's file fixes that place.
 #pragma once
 
 #include "cpu/fast/amx_tiles.h"
@@ -13,7 +16,7 @@ namespace moeopt::cpu::fast {
 namespace {
 
 inline constexpr int kTileInputs = 32;  // K of one tile operation
-inline constexpr int kStageInputs = 512;
+inline constexpr int kStageInputs = 256;
 inline constexpr std::size_t kStageBytes = std::size_t{kStripFeatures} * kStageInputs * 2;
 inline constexpr std::size_t kSumBytes = std::size_t{kBlockRows} * kStripFeatures * 4;
 static_assert(kStageBytes + kSumBytes + 4 * kTileBytes <= kProductScratchBytes);
@@ -22,12 +25,13 @@ inline int tiles_of(int k) {
   return (k + kTileInputs - 1) / kTileInputs;
 }
 
+// One tile of zeros follows the inputs, for steps that begin between tiles.
 inline std::size_t amx_packed_tile_bytes(int k) {
-  return static_cast<std::size_t>(tiles_of(k)) * kTileBytes;
+  return static_cast<std::size_t>(tiles_of(k) + 1) * kTileBytes;
 }
 
-// Row i of a tile: inputs 2i and 2i + 1 of each of 16 rows.
-void amx_pack_tile(const float* const* rows, int n_rows, int k, unsigned char* out) {
+// Row i of the tiles, 64 bytes: inputs 2i and 2i + 1 of each of 16 rows.
+inline void pack_pairs(const float* const* rows, int n_rows, int k, unsigned char* out) {
   for (int begin = 0; begin < k; begin += kTileInputs) {
     const int n = k - begin < kTileInputs ? k - begin : kTileInputs;
     __m512i tile[kTileRows];
@@ -46,6 +50,12 @@ void amx_pack_tile(const float* const* rows, int n_rows, int k, unsigned char* o
   }
 }
 
+inline void amx_pack_tile(const float* const* rows, int n_rows, int k, unsigned char* out) {
+  pack_pairs(rows, n_rows, k, out);
+  unsigned char* last = out + amx_packed_tile_bytes(k) - kTileBytes;
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(last + 64 * i, _mm512_setzero_si512());
+}
+
 // Steps through what will be read next and asks for it, a few cache lines at a time.
 class Prefetcher {
  public:
@@ -61,37 +71,90 @@ class Prefetcher {
   const unsigned char* end_;
 };
 
-inline __m512i load_weights(WeightKind kind, const unsigned char* row, int k, int n) {
-  const __mmask32 mask = n >= kTileInputs ? ~0u : (1u << n) - 1u;
-  if (kind == WeightKind::kBf16) return _mm512_maskz_loadu_epi16(mask, row + 2 * std::size_t(k));
-  return widen_e4m3(_mm256_maskz_loadu_epi8(mask, row + k));
-}
-
-// stage: for each kTileInputs of [begin, end) a tile of features 0-15, then one of 16-31.
-inline void stage_weights(WeightKind kind, const Strip& strip, int begin, int end,
-                          unsigned char* stage, Prefetcher& prefetcher) {
-  const int feature_tiles = strip.features > kTileRows ? 2 : 1;
-  for (int f = 0; f < feature_tiles * kTileRows; ++f) {
-    unsigned char* to = stage + static_cast<std::size_t>(f) * 64;
-    if (f >= strip.features) {
-      for (int k = begin; k < end; k += kTileInputs, to += 2 * kTileBytes) {
-        _mm512_store_si512(to, _mm512_setzero_si512());
-      }
-      continue;
-    }
-    const unsigned char* row = strip.weights + static_cast<std::size_t>(f) * strip.stride_bytes;
-    for (int k = begin; k < end; k += kTileInputs, to += 2 * kTileBytes) {
-      _mm512_store_si512(to, load_weights(kind, row, k, strip.k - k));
-    }
-    prefetcher.ask(4);
+// 32 consecutive weights as bf16.
+template <WeightKind kKind>
+inline __m512i load_weights(const unsigned char* p) {
+  if constexpr (kKind == WeightKind::kBf16) {
+    return _mm512_loadu_si512(p);
+  } else {
+    return widen_e4m3(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
 }
 
-// sums (tiles [row tile][feature tile] at `to`) = or += stage * packed over n_steps tiles of K.
+// The first n of them, zero beyond.
+template <WeightKind kKind>
+inline __m512i load_some_weights(const unsigned char* p, int n) {
+  const __mmask32 mask = (1u << n) - 1u;
+  if constexpr (kKind == WeightKind::kBf16) {
+    return _mm512_maskz_loadu_epi16(mask, p);
+  } else {
+    return widen_e4m3(_mm256_maskz_loadu_epi8(mask, p));
+  }
+}
+
+// Inputs [k, end) of features [first, first + 16), 32 at most, as a tile; the rest of it is zero.
+template <WeightKind kKind>
+inline void stage_tile(const Strip& strip, int first, int k, int end, unsigned char* tile) {
+  constexpr int kElementBytes = kKind == WeightKind::kBf16 ? 2 : 1;
+  const unsigned char* from = strip.weights + static_cast<std::size_t>(first) * strip.stride_bytes +
+                              static_cast<std::size_t>(k) * kElementBytes;
+  const int features = strip.features - first;
+  const int inputs = end - k;
+  if (features >= kTileRows && inputs >= kTileInputs) {
+    for (int f = 0; f < kTileRows; ++f, from += strip.stride_bytes) {
+      _mm512_store_si512(tile + 64 * f, load_weights<kKind>(from));
+    }
+    return;
+  }
+  for (int f = 0; f < kTileRows; ++f, from += strip.stride_bytes) {
+    __m512i row = _mm512_setzero_si512();
+    if (f < features) {
+      row = inputs >= kTileInputs ? load_weights<kKind>(from)
+                                  : load_some_weights<kKind>(from, inputs);
+    }
+    _mm512_store_si512(tile + 64 * f, row);
+  }
+}
+
+// stage: for each kTileInputs of [begin, end) a tile of features 0-15, then one of 16-31. Tile by
+// tile: the stores of a whole row at a time would fall on few sets of the cache.
+template <WeightKind kKind>
+inline void stage_weights(const Strip& strip, int begin, int end, unsigned char* stage,
+                          Prefetcher& prefetcher) {
+  for (int k = begin; k < end; k += kTileInputs, stage += 2 * kTileBytes) {
+    stage_tile<kKind>(strip, 0, k, end, stage);
+    if (strip.features > kTileRows) stage_tile<kKind>(strip, kTileRows, k, end, stage + kTileBytes);
+    prefetcher.ask(8);
+  }
+}
+
+// How K is cut: [0, head) staged, then whole tiles in place, then the rest staged.
+struct InPlace {
+  bool possible;
+  int head;
+};
+
+template <WeightKind kKind, int kFeatureTiles>
+inline InPlace in_place(const Strip& strip) {
+  const auto into_line = static_cast<int>(reinterpret_cast<std::uintptr_t>(strip.weights) % 64);
+  const bool possible = kKind == WeightKind::kBf16 && into_line % 4 == 0 &&
+                        strip.stride_bytes % 64 == 0 && strip.features == kFeatureTiles * kTileRows;
+  return {possible, into_line == 0 ? 0 : (64 - into_line) / 2};
+}
+
+// Where the tiles of weights lie: staged, or in the matrix itself.
+struct WeightTiles {
+  const unsigned char* first;
+  std::size_t row_stride;   // from one feature to the next
+  std::size_t second_tile;  // from the tile of features 0-15 to that of 16-31
+  std::size_t step;         // to the next kTileInputs
+};
+
+// sums (tiles [row tile][feature tile] at `to`) = or += weights * packed over n_steps tiles of K.
 template <int kFeatureTiles, int kRowTiles>
-inline void multiply(const unsigned char* stage, const unsigned char* packed,
-                     std::size_t packed_stride, int n_steps, bool resume, unsigned char* sums,
-                     Prefetcher& prefetcher, int prefetch_lines) {
+inline void multiply(WeightTiles weights, const unsigned char* packed, std::size_t packed_stride,
+                     int n_steps, bool resume, unsigned char* sums, Prefetcher& prefetcher,
+                     int prefetch_lines) {
   if (resume) {
     _tile_loadd(0, sums, 64);
     if constexpr (kFeatureTiles > 1) _tile_loadd(1, sums + kTileBytes, 64);
@@ -103,12 +166,13 @@ inline void multiply(const unsigned char* stage, const unsigned char* packed,
     if constexpr (kRowTiles > 1) _tile_zero(2);
     if constexpr (kRowTiles * kFeatureTiles == 4) _tile_zero(3);
   }
+  const unsigned char* w = weights.first;
   for (int step = 0; step < n_steps; ++step) {
-    _tile_loadd(4, stage, 64);
+    _tile_loadd(4, w, weights.row_stride);
     _tile_loadd(6, packed, 64);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (kFeatureTiles > 1) {
-      _tile_loadd(5, stage + kTileBytes, 64);
+      _tile_loadd(5, w + weights.second_tile, weights.row_stride);
       _tile_dpbf16ps(1, 5, 6);
     }
     if constexpr (kRowTiles > 1) {
@@ -116,7 +180,7 @@ inline void multiply(const unsigned char* stage, const unsigned char* packed,
       _tile_dpbf16ps(2, 4, 7);
       if constexpr (kFeatureTiles > 1) _tile_dpbf16ps(3, 5, 7);
     }
-    stage += 2 * kTileBytes;
+    w += weights.step;
     packed += kTileBytes;
     prefetcher.ask(prefetch_lines);
   }
@@ -156,38 +220,47 @@ inline void store_transposed(const unsigned char* tile, int n_rows, int n_featur
   }
 }
 
-template <int kFeatureTiles>
-inline void amx_product_of(WeightKind kind, const Strip& strip, const unsigned char* packed,
-                           int n_rows, unsigned char* scratch, Prefetcher prefetcher) {
+template <WeightKind kKind, int kFeatureTiles>
+inline void amx_product_of(const Strip& strip, const unsigned char* packed, int n_rows,
+                           unsigned char* scratch, Prefetcher prefetcher) {
+  constexpr bool kScaled = kKind == WeightKind::kE4m3;
   unsigned char* stage = scratch;
   unsigned char* sums = scratch + kStageBytes;
   unsigned char* part = sums + kSumBytes;  // e4m3: of one scale block
-  const bool scaled = kind == WeightKind::kE4m3;
-  const int step_inputs = scaled ? kScaleBlock : kStageInputs;
   const std::size_t packed_bytes = amx_packed_tile_bytes(strip.k);
   const int row_tiles = (n_rows + kTileRows - 1) / kTileRows;
-  const int prefetch_lines = row_tiles <= 2 ? 16 : 8;
+  const InPlace place = in_place<kKind, kFeatureTiles>(strip);
+  const int prefetch_lines = row_tiles <= 2 ? 32 : 8;
 
-  for (int begin = 0; begin < strip.k; begin += step_inputs) {
-    const int end = begin + step_inputs < strip.k ? begin + step_inputs : strip.k;
-    stage_weights(kind, strip, begin, end, stage, prefetcher);
+  for (int begin = 0, end = 0; begin < strip.k; begin = end) {
+    WeightTiles weights{stage, 64, kTileBytes, 2 * kTileBytes};
+    if (place.possible && begin >= place.head && strip.k - begin >= kTileInputs) {
+      end = begin + (strip.k - begin) / kTileInputs * kTileInputs;
+      weights = {strip.weights + 2 * static_cast<std::size_t>(begin), strip.stride_bytes,
+                 kTileRows * strip.stride_bytes, 64};
+    } else {
+      const int most = kScaled ? kScaleBlock : kStageInputs;
+      end = begin + most < strip.k ? begin + most : strip.k;
+      if (place.possible && begin < place.head && place.head < end) end = place.head;
+      stage_weights<kKind>(strip, begin, end, stage, prefetcher);
+    }
     memory_fence_for_tiles();
     const int n_steps = tiles_of(end - begin);
-    const bool resume = begin > 0 && !scaled;
+    const bool resume = begin > 0 && !kScaled;
     for (int t = 0; t < row_tiles; t += 2) {
       const unsigned char* x = packed + static_cast<std::size_t>(t) * packed_bytes +
-                               static_cast<std::size_t>(begin / kTileInputs) * kTileBytes;
+                               static_cast<std::size_t>(begin / 2) * 64;
       unsigned char* total = sums + static_cast<std::size_t>(t) * 2 * kTileBytes;
-      unsigned char* to = scaled ? part : total;
+      unsigned char* to = kScaled ? part : total;
       const bool pair = t + 1 < row_tiles;
       if (pair) {
-        multiply<kFeatureTiles, 2>(stage, x, packed_bytes, n_steps, resume, to, prefetcher,
+        multiply<kFeatureTiles, 2>(weights, x, packed_bytes, n_steps, resume, to, prefetcher,
                                    prefetch_lines);
       } else {
-        multiply<kFeatureTiles, 1>(stage, x, packed_bytes, n_steps, resume, to, prefetcher,
+        multiply<kFeatureTiles, 1>(weights, x, packed_bytes, n_steps, resume, to, prefetcher,
                                    prefetch_lines);
       }
-      if (scaled) {
+      if constexpr (kScaled) {
         memory_fence_for_tiles();
         add_scaled_tiles(part, strip.scales[begin / kScaleBlock], begin == 0, pair ? 4 : 2, total);
       }
@@ -196,13 +269,23 @@ inline void amx_product_of(WeightKind kind, const Strip& strip, const unsigned c
   }
 }
 
+template <WeightKind kKind>
+inline void amx_product_of_kind(const Strip& strip, const unsigned char* packed, int n_rows,
+                                unsigned char* scratch, Upcoming next) {
+  if (strip.features > kTileRows) {
+    amx_product_of<kKind, 2>(strip, packed, n_rows, scratch, Prefetcher(next));
+  } else {
+    amx_product_of<kKind, 1>(strip, packed, n_rows, scratch, Prefetcher(next));
+  }
+}
+
 void amx_product(WeightKind kind, const Strip& strip, const unsigned char* packed, int n_rows,
                  float* out, std::size_t out_stride, unsigned char* scratch, Upcoming next) {
   const TileScope tiles;
-  if (strip.features > kTileRows) {
-    amx_product_of<2>(kind, strip, packed, n_rows, scratch, Prefetcher(next));
+  if (kind == WeightKind::kBf16) {
+    amx_product_of_kind<WeightKind::kBf16>(strip, packed, n_rows, scratch, next);
   } else {
-    amx_product_of<1>(kind, strip, packed, n_rows, scratch, Prefetcher(next));
+    amx_product_of_kind<WeightKind::kE4m3>(strip, packed, n_rows, scratch, next);
   }
   const unsigned char* sums = scratch + kStageBytes;
   for (int r = 0; r < n_rows; r += kTileRows) {

@@ -8,8 +8,9 @@
 namespace moeopt::cpu::fast {
 namespace {
 
-int blocks_of(int rows) {
-  return (rows + kBlockRows - 1) / kBlockRows;
+int blocks_of(int rows, int inputs) {
+  const int block = block_rows(inputs);
+  return (rows + block - 1) / block;
 }
 
 std::size_t offset(int count, std::size_t size) {
@@ -51,6 +52,7 @@ class Experts {
   struct Item {
     const ExpertGroup* group = nullptr;
     int first_row = 0;  // within the group
+    int rows = 0;
     int first_feature = 0;
   };
 
@@ -65,8 +67,8 @@ class Experts {
       group.first_gate_item = n_gate_items_;
       group.first_down_item = n_down_items_;
       n_tiles_ += tiles_of_rows(group.rows);
-      n_gate_items_ += blocks_of(group.rows) * strips_of(group.weights->gate.out());
-      n_down_items_ += blocks_of(group.rows) * strips_of(shape_.hidden);
+      n_gate_items_ += blocks_of(group.rows, shape_.hidden) * strips_of(group.weights->gate.out());
+      n_down_items_ += blocks_of(group.rows, group.weights->down.in()) * strips_of(shape_.hidden);
     }
   }
 
@@ -76,17 +78,20 @@ class Experts {
     return *(after - 1);
   }
 
-  Item item_at(int index, int ExpertGroup::*first, int strips) const {
-    const ExpertGroup& group = group_of(index, first);
-    const int within = index - group.*first;
-    return {&group, within / strips * kBlockRows, within % strips * kStripFeatures};
+  // The index-th of a product's items: blocks of the group's rows, strips of `out` features each.
+  Item item_at(const ExpertGroup& group, int index, int inputs, int out) const {
+    const int strips = strips_of(out);
+    const int first_row = index / strips * block_rows(inputs);
+    return {&group, first_row, std::min(block_rows(inputs), group.rows - first_row),
+            index % strips * kStripFeatures};
   }
   Item gate_item(int index) const {
     const ExpertGroup& group = group_of(index, &ExpertGroup::first_gate_item);
-    return item_at(index, &ExpertGroup::first_gate_item, strips_of(group.weights->gate.out()));
+    return item_at(group, index - group.first_gate_item, shape_.hidden, group.weights->gate.out());
   }
   Item down_item(int index) const {
-    return item_at(index, &ExpertGroup::first_down_item, strips_of(shape_.hidden));
+    const ExpertGroup& group = group_of(index, &ExpertGroup::first_down_item);
+    return item_at(group, index - group.first_down_item, group.weights->down.in(), shape_.hidden);
   }
 
   // Packs n rows of a group from its row `first` on, for every tile of every group.
@@ -132,7 +137,6 @@ class Experts {
       const Matrix& gate = item.group->weights->gate;
       const Matrix& up = item.group->weights->up;
       const int intermediate = gate.out();
-      const int n_rows = std::min(kBlockRows, item.group->rows - item.first_row);
       const std::byte* packed = in_tile(*item.group, item.first_row);
       float* gate_out = halves_ + offset(2 * member, kHalf);
       float* up_out = gate_out + kHalf;
@@ -142,7 +146,7 @@ class Experts {
         // Both halves have the same features: e4m3 cuts a strip only where 128 rows end.
         const Strip strip = strip_at(w, item.first_feature, intermediate, products_.scales(member));
         features = strip.features;
-        team_.kernels.product(item.group->in, kind_of(w), strip, packed, n_rows, out,
+        team_.kernels.product(item.group->in, kind_of(w), strip, packed, item.rows, out,
                               kStripFeatures, products_.product(member), next);
       };
       multiply(gate, gate_out, upcoming_strip(up, item.first_feature, intermediate));
@@ -151,7 +155,7 @@ class Experts {
                    ? Upcoming{}
                    : upcoming_strip(following.group->weights->gate, following.first_feature,
                                     following.group->weights->gate.out()));
-      for (int r = 0; r < n_rows; ++r) {
+      for (int r = 0; r < item.rows; ++r) {
         float* h = h_ + offset(item.group->first + item.first_row + r, width());
         team_.kernels.swiglu(gate_out + offset(r, kStripFeatures),
                              up_out + offset(r, kStripFeatures), features, h + item.first_feature);
@@ -165,7 +169,6 @@ class Experts {
     const auto work = [&](const Item& item, const Item& following, int member) {
       const Matrix& w = item.group->weights->down;
       const Strip strip = strip_at(w, item.first_feature, shape_.hidden, products_.scales(member));
-      const int n_rows = std::min(kBlockRows, item.group->rows - item.first_row);
       const Upcoming next = following.group == nullptr
                                 ? Upcoming{}
                                 : upcoming_strip(following.group->weights->down,
@@ -173,7 +176,7 @@ class Experts {
       const auto stride = static_cast<std::size_t>(shape_.hidden);
       float* out = y + offset(item.group->first + item.first_row, stride) + item.first_feature;
       team_.kernels.product(item.group->between, kind_of(w), strip,
-                            h_tile(*item.group, item.first_row), n_rows, out, stride,
+                            h_tile(*item.group, item.first_row), item.rows, out, stride,
                             products_.product(member), next);
     };
     stream_items(

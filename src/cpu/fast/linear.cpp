@@ -62,17 +62,18 @@ void linear(const Team& team, const float* x, int rows, const Matrix& w, bool ro
     int strip = -1;
   };
   const int strips = strips_of(w.out());
-  const int blocks = (rows + kBlockRows - 1) / kBlockRows;
+  const int block = block_rows(w.in());
+  const int blocks = (rows + block - 1) / block;
   const auto out_stride = static_cast<std::size_t>(w.out());
   stream_items(
       team.pool, blocks * strips,
       [&](int i) {
-        return Item{i / strips * kBlockRows, i % strips};
+        return Item{i / strips * block, i % strips};
       },
       [&](const Item& item, const Item& following, int member) {
         const int first = item.strip * kStripFeatures;
         const Strip strip = strip_at(w, first, w.out(), scratch.products.scales(member));
-        const int n = std::min(kBlockRows, rows - item.first_row);
+        const int n = std::min(block, rows - item.first_row);
         const Upcoming next = following.strip < 0
                                   ? Upcoming{}
                                   : upcoming_strip(w, following.strip * kStripFeatures, w.out());

@@ -48,6 +48,12 @@ Packing packing_for(WeightKind kind, bool round_inputs) {
   return pairs ? Packing::kPairs : Packing::kRounded;
 }
 
+int block_rows(int inputs) {
+  constexpr int kCacheElements = (1 << 20) / 2;
+  const int rows = kCacheElements / std::max(1, inputs) / (2 * kTileRows) * (2 * kTileRows);
+  return std::clamp(rows, 2 * kTileRows, kBlockRows);
+}
+
 float scale_at(const Matrix& w, int row, int column) {
   const std::size_t index =
       static_cast<std::size_t>(row / kScaleBlock) * static_cast<std::size_t>(scale_blocks(w.in())) +
