@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t kTextLimitBytes = std::size_t{256} << 20;
 
 struct TokenizeFlags {
-  std::string model, messages, text;
+  std::string model, standard_input, messages, text;
   std::vector<std::int32_t> ids;
   bool no_special = false, skip_special = false, json = false;
   CLI::Option *messages_option = nullptr, *text_option = nullptr, *decode_option = nullptr;
@@ -75,7 +75,7 @@ int tokenize(const TokenizeFlags& flags) {
     out["text"] = prompt;
   } else {
     std::string text = flags.text;
-    if (asked == 0 || text == "-") text.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (asked == 0) text.assign(std::istreambuf_iterator<char>(std::cin), {});
     ids = tokenizer.encode(text, !flags.no_special);
     out["ids"] = ids;
   }
@@ -91,9 +91,9 @@ void add_tokenize(CLI::App& program, int& exit_code) {
   verb->add_option("model", flags->model, "Folder (tokenizer.json is enough) or name")
       ->required()
       ->envname("MOEOPT_MODEL");
-  flags->text_option =
-      verb->add_option("-t,--text", flags->text, "Text; - reads standard input (the default)")
-          ->type_name("TEXT");
+  verb->add_option("input", flags->standard_input, "- reads text from standard input (the default)")
+      ->check(CLI::IsMember({"-"}));
+  flags->text_option = verb->add_option("-t,--text", flags->text, "This text")->type_name("TEXT");
   flags->messages_option =
       verb->add_option("-m,--messages", flags->messages, "Conversation, by the chat template")
           ->type_name("FILE.json");
