@@ -38,8 +38,8 @@ def prepare(work):
     """Trains the tokenizer and cuts the text, once."""
     tokenizer_file, text_file = work / "tokenizer.json", work / "text.txt"
     if not tokenizer_file.exists():
-        train = read([VIM + "[a-t]*.txt", PERL])
-        held_out = "".join(read([VIM + "u*.txt"])).encode()[: 1 << 20]
+        train = read([VIM + "[a-r]*.txt", PERL])
+        held_out = "".join(read([VIM + "[s-u]*.txt"])).encode()[:1_000_000]
         if not train or not held_out:
             sys.exit("no documentation found here: give --tokenizer and --text")
         text_file.write_bytes(held_out.decode("utf-8", "ignore").encode())
