@@ -35,6 +35,14 @@ std::vector<std::string> names_of(const ModelSpec& spec) {
   return out;
 }
 
+TEST(Families, AreKnownByModelTypeWhenNoArchitectureIsNamed) {
+  for (const char* golden : {"qwen3", "qwen2", "mixtral", "deepseek-v2", "deepseek-v3"}) {
+    const ModelSpec named = parse_golden(golden);
+    const ModelSpec unnamed = parse_golden(golden, {{"architectures", nullptr}});
+    EXPECT_EQ(describe(unnamed), describe(named));
+  }
+}
+
 TEST(Qwen3Moe, ReadsItsFields) {
   const ModelSpec spec = parse_golden("qwen3");
   EXPECT_EQ(spec.family, Family::kQwen3Moe);

@@ -1,3 +1,4 @@
+// What DeepSeek-V2 and V3 spell alike; see deepseek.h.
 #include "model/family/deepseek.h"
 
 namespace moeopt {

@@ -61,8 +61,8 @@ bool has_experts(const ConfigReader& config) {
   return largest(config, present(config, kExpertNames), 0, 0, limits::kExperts) > 0;
 }
 
-// The object that describes the language model: the config itself, its "ffn_config" sibling apart,
-// or the text part of a multimodal one.
+// The object that describes the language model: the config itself, or the text part of a multimodal
+// one.
 ConfigReader find_text_config(const ConfigReader& config, ModelSpec& spec, int depth = 0) {
   if (has_experts(config) || depth > 2) return config;
   for (const std::string_view name : kInnerConfigs) {

@@ -1,3 +1,4 @@
+// Parts of a config that several families spell alike; see family.h.
 #include <algorithm>
 #include <cmath>
 
