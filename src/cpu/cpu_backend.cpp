@@ -27,7 +27,9 @@ CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const Executi
   buffer_list_.push_back(
       {"kv", kv_layout_.block_bytes() * static_cast<std::uint64_t>(kv_layout_.n_layers) *
                  static_cast<std::uint64_t>(limits.kv_blocks)});
-  for (const WorkspaceBuffer& planned : buffer_list_) memory_.emplace_back(planned.bytes);
+  for (const WorkspaceBuffer& planned : buffer_list_) {
+    memory_.emplace_back(planned.bytes).commit();
+  }
   weights_ = std::make_unique<Weights>(spec_, source,
                                        buffer<float>("vectors", Weights::vector_elements(spec_)));
   bind_buffers();

@@ -1,7 +1,9 @@
 #include "tensor/tensor.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "base/error.h"
@@ -31,6 +33,20 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   return *this;
+}
+
+void Buffer::commit() {
+  if (size_bytes_ == 0) return;
+  if (::madvise(data_, size_bytes_, MADV_POPULATE_WRITE) == 0) return;
+  if (errno == ENOMEM) {
+    throw_error(ErrorCode::kDoesNotFit, "cannot allocate {}", format_bytes(size_bytes_));
+  }
+  // Kernels before 5.14 do not know the advice: one write a page does the same.
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  for (std::size_t at = 0; at < size_bytes_; at += page) {
+    volatile std::byte* byte = data_ + at;
+    *byte = *byte;
+  }
 }
 
 Buffer::~Buffer() {

@@ -39,6 +39,10 @@ class Buffer {
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
 
+  // Gives every page its memory now, so that a plan is held from the start and no later write can
+  // fail. Error(kDoesNotFit).
+  void commit();
+
   std::size_t size_bytes() const { return size_bytes_; }
   std::span<std::byte> bytes() { return {data_, size_bytes_}; }
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
