@@ -70,8 +70,8 @@ void suggest_fp8(const Situation& s, int ranks, std::vector<std::string>& sugges
 }
 
 // The fewest GPUs of `hardware`'s kind, more than `above`, that hold the model.
-std::optional<int> fewest_gpus(const Situation& s, const WeightPlan& weights, Hardware hardware,
-                               int above) {
+std::optional<int> fewest_gpus(const Situation& s, const WeightPlan& weights,
+                               const Hardware& hardware, int above) {
   const std::uint64_t budget = budget_of(hardware, s.share());
   for (const int ranks : working_rank_counts(*s.input.spec, hardware.devices)) {
     if (ranks <= above) continue;

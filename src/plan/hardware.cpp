@@ -97,6 +97,7 @@ Hardware parse_hardware(std::string_view text, const HostProbe& host) {
 
 std::vector<Hardware> larger_hardware() {
   std::vector<Hardware> all;
+  all.reserve(kGpuModels.size());
   for (const GpuModel& model : kGpuModels) all.push_back(gpu_of(model, kMostDevices));
   return all;
 }

@@ -116,7 +116,7 @@ constexpr std::array<Optimisation, 11> kTable = {{
 // Why `optimisation` cannot be had; first what no user can change.
 Reason reason_against(const Optimisation& optimisation, const OptimisationContext& context) {
   const bool is_gpu = context.hardware->kind == HardwareKind::kGpu;
-  const Reason against = optimisation.against(context);
+  Reason against = optimisation.against(context);
   if (is_gpu ? optimisation.on_gpu : optimisation.on_cpu) return against;
   if (!against) return std::string(kNotInThisVersion);
   return fmt::format("{}; besides, {}", kNotInThisVersion, *against);

@@ -38,7 +38,7 @@ std::vector<std::string> profile_names(std::span<const fs::path> data_folders) {
 fs::path find_profile(const std::string& name_or_path, const fs::path& base,
                       std::span<const fs::path> data_folders, std::string_view where) {
   if (is_path(name_or_path)) {
-    const fs::path path = base / name_or_path;
+    fs::path path = base / name_or_path;
     if (!is_file(path)) {
       throw_error(ErrorCode::kNotFound, "{}: there is no file {}", where, printable(path.string()));
     }

@@ -83,8 +83,8 @@ std::vector<SettingRow> make_rows() {
 }  // namespace
 
 std::span<const SettingRow> setting_rows() {
-  static const std::vector<SettingRow> kRows = make_rows();
-  return kRows;
+  static const std::vector<SettingRow> rows = make_rows();
+  return rows;
 }
 
 const SettingRow* find_setting(std::string_view key) {
@@ -95,12 +95,12 @@ const SettingRow* find_setting(std::string_view key) {
 }
 
 std::span<const SettingInfo> setting_table() {
-  static const std::vector<SettingInfo> kInfos = [] {
-    std::vector<SettingInfo> infos;
-    for (const SettingRow& row : setting_rows()) infos.push_back(row.info);
-    return infos;
+  static const std::vector<SettingInfo> infos = [] {
+    std::vector<SettingInfo> made;
+    for (const SettingRow& row : setting_rows()) made.push_back(row.info);
+    return made;
   }();
-  return kInfos;
+  return infos;
 }
 
 std::string SettingInfo::key() const {

@@ -56,7 +56,7 @@ double parse_real(const SettingInfo& info, std::string_view text, std::string_vi
 }
 
 std::string parse_choice(const SettingInfo& info, std::string_view text, std::string_view where) {
-  const std::string value(text);
+  std::string value(text);
   if (std::ranges::find(info.choices, value) == info.choices.end()) {
     refuse(where, text, one_of(info.choices), nearest_hint(text, info.choices));
   }
@@ -76,8 +76,8 @@ Ask parse_ask(std::string_view text, std::string_view where) {
   for (const Ask ask : {Ask::kOff, Ask::kPrefer, Ask::kRequire}) {
     if (ask_name(ask) == text) return ask;
   }
-  static const std::vector<std::string> kAsks = {"off", "prefer", "require"};
-  refuse(where, text, one_of(kAsks), nearest_hint(text, kAsks));
+  static const std::vector<std::string> asks = {"off", "prefer", "require"};
+  refuse(where, text, one_of(asks), nearest_hint(text, asks));
 }
 
 void assign_setting(const SettingRow& row, std::string_view text, std::string_view where,
