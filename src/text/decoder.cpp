@@ -13,10 +13,12 @@ namespace moeopt {
 namespace {
 
 constexpr std::size_t kMostSteps = 64;
+constexpr std::size_t kMostTokenBytes = 65536;  // of a token whose text a Replace makes longer
 
 struct Replace {
   Pattern pattern;
   std::string content;
+  std::string name;  // of the field, for messages
 
   std::string apply(std::string_view token) const {
     std::string out;
@@ -26,6 +28,10 @@ struct Replace {
       out.append(token, copied, match.begin - copied);
       out += content;
       copied = match.end;
+      if (out.size() > kMostTokenBytes + token.size()) {
+        throw_error(ErrorCode::kInvalidData, "{}: makes more than {} bytes of one token", name,
+                    kMostTokenBytes);
+      }
     });
     out.append(token, copied);
     return out;
@@ -68,7 +74,8 @@ void read_steps(const JsonField& field, std::vector<Step>& steps, bool& fused) {
     steps.emplace_back(Bytes{});
     fused = true;
   } else if (type == "Replace") {
-    steps.emplace_back(Replace{Pattern(field.at("pattern")), field.at("content").string()});
+    steps.emplace_back(
+        Replace{Pattern(field.at("pattern")), field.at("content").string(), field.name()});
   } else if (type == "ByteFallback") {
     steps.emplace_back(ByteFallback{});
   } else if (type == "Fuse") {

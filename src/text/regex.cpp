@@ -13,7 +13,7 @@
 namespace moeopt {
 namespace {
 
-constexpr std::size_t kMaxPatternBytes = 16384;
+constexpr std::size_t kMostPatternBytes = 32768;  // as PCRE2's, with classes written out
 
 // A search looks at a window of this many bytes first. A match that touches its end is searched
 // again in a window twice as large, so that a hostile expression has little text to backtrack over
@@ -75,32 +75,15 @@ void RegexBudget::check_clock() {
   }
 }
 
-Regex::Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 Regex::~Regex() = default;
 
 Regex::Regex(std::string_view pattern, std::string_view where) {
-  compile(translate_oniguruma(pattern, where), where);
-}
-
-Regex Regex::from_literal(std::string_view literal, std::string_view where) {
-  std::string quoted;
-  for (const char c : literal) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                       static_cast<signed char>(c) <= ' ';
-    if (!plain) quoted.push_back('\\');
-    quoted.push_back(c);
-  }
-  Regex regex;
-  regex.compile(quoted, where);
-  return regex;
-}
-
-void Regex::compile(const std::string& pcre_pattern, std::string_view where) {
-  if (pcre_pattern.size() > kMaxPatternBytes) {
+  const std::string pcre_pattern = translate_oniguruma(pattern, where);
+  if (pcre_pattern.size() > kMostPatternBytes) {
     throw_error(ErrorCode::kInvalidData, "{}: a regular expression of {} bytes, the limit is {}",
-                where, pcre_pattern.size(), kMaxPatternBytes);
+                where, pcre_pattern.size(), kMostPatternBytes);
   }
   const std::unique_ptr<pcre2_compile_context, Free> context(pcre2_compile_context_create(nullptr));
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);

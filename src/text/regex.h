@@ -44,9 +44,6 @@ class Regex {
   Regex& operator=(Regex&&) noexcept;
   ~Regex();
 
-  // Exactly the text `literal`.
-  static Regex from_literal(std::string_view literal, std::string_view where);
-
   // All matches in `text` (valid UTF-8) in order, as Oniguruma's find_iter: leftmost, not
   // overlapping, no empty match directly after another match. Error(kInvalidData) when the
   // expression backtracks more than any sane one.
@@ -69,9 +66,6 @@ class Regex {
 
  private:
   struct Code;
-  Regex();
-  void compile(const std::string& pcre_pattern, std::string_view where);
-
   std::unique_ptr<const Code> code_;
 };
 

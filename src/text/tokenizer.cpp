@@ -17,6 +17,11 @@ namespace {
 
 constexpr std::size_t kMostFileBytes = std::size_t{64} << 20;
 
+// All tokens together, as the decoder takes them.
+constexpr std::size_t kMostDecoderBytes = std::size_t{256} << 20;
+// After a longer text a workspace is not kept: it may have grown to many times its size.
+constexpr std::size_t kLongTextBytes = std::size_t{1} << 20;
+
 // Lends each thread that encodes a workspace of its own.
 class WorkspacePool {
  public:
@@ -72,9 +77,9 @@ JsonField checked_root(const Json& root, std::string_view where) {
 }  // namespace
 
 struct Tokenizer::Parts {
-  explicit Parts(const JsonField& root);
+  Parts(const JsonField& root, std::string_view where);
 
-  void index_ids();
+  void index_ids(std::string_view where);
 
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
@@ -100,7 +105,7 @@ std::int32_t end_of_ids(const BpeModel& model, const AddedTokens& added) {
 
 }  // namespace
 
-Tokenizer::Parts::Parts(const JsonField& root)
+Tokenizer::Parts::Parts(const JsonField& root, std::string_view where)
     : normalizer(root.find("normalizer")),
       pre_tokenizer(root.find("pre_tokenizer")),
       model(root.at("model"), pre_tokenizer.byte_level()),
@@ -108,10 +113,10 @@ Tokenizer::Parts::Parts(const JsonField& root)
       id_end(end_of_ids(model, added)),
       post_processor(root.find("post_processor"), id_end),
       decoder(root.find("decoder")) {
-  index_ids();
+  index_ids(where);
 }
 
-void Tokenizer::Parts::index_ids() {
+void Tokenizer::Parts::index_ids(std::string_view where) {
   const auto count = static_cast<std::size_t>(id_end);
   texts.resize(count);
   special.resize(count);
@@ -129,9 +134,15 @@ void Tokenizer::Parts::index_ids() {
     if (at < control.size()) control[at] = token.special && token.id != model.unknown_id();
   }
   model.set_control_ids(std::move(control));
+  std::size_t total_bytes = 0;
   for (std::size_t at = 0; at < count; ++at) {
     if (texts[at].data() == nullptr) continue;
     decoder_inputs[at] = decoder.prepare(texts[at]);
+    total_bytes += decoder_inputs[at].size();
+    if (total_bytes > kMostDecoderBytes) {
+      throw_error(ErrorCode::kInvalidData, "{}: decoded tokens take more than {} bytes", where,
+                  kMostDecoderBytes);
+    }
     const AddedToken* token = added.find(texts[at]);
     skipped[at] = token != nullptr && token->special;
   }
@@ -144,7 +155,7 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view where) {
   const Json root = parse_json(tokenizer_json, where);
-  return Tokenizer(std::make_unique<const Parts>(checked_root(root, where)));
+  return Tokenizer(std::make_unique<const Parts>(checked_root(root, where), where));
 }
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& file) {
@@ -184,7 +195,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
     }
   }
   std::vector<std::int32_t> ids = std::move(encoder.ids);
-  parts.workspaces.give_back(std::move(workspace));
+  if (text.size() <= kLongTextBytes) parts.workspaces.give_back(std::move(workspace));
   return parts.post_processor.apply(std::move(ids), add_special_tokens);
 }
 

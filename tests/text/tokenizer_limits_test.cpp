@@ -87,6 +87,14 @@ TEST(TokenizerNormalizer, RefusesTextsThatGrowWithoutBound) {
   EXPECT_THROW(tokenizer.encode(repeated("a", 10'000), false), Error);
 }
 
+TEST(TokenizerDecoder, RefusesTokensThatGrowWithoutBound) {
+  Json json = tokenizer_json("mixtral");
+  const Json grow = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
+  json["decoder"] = {{"type", "Sequence"}, {"decoders", Json::array({grow, grow, grow, grow})}};
+  EXPECT_THAT(refusal(json), ::testing::HasSubstr("FILE: decoder.decoders[1]"));
+}
+
 TEST(TokenizerNormalizer, OrdersManyMarksInLinearTime) {
   const std::string marks = repeated("\u0301\u0316", kLong);  // classes 230 and 220, in turn
   std::string out;
