@@ -9,10 +9,12 @@ namespace {
 
 // `value` to a binary format with `bits` mantissa bits and no exponent below `lowest`.
 double round_mantissa(double value, int bits, int lowest) {
-  if (value == 0) return value;
-  const int exponent = std::max(std::ilogb(value), lowest);
-  const double unit = std::ldexp(1.0, exponent - bits);
-  return std::nearbyint(value / unit) * unit;
+  std::uint64_t representation = 0;
+  std::memcpy(&representation, &value, sizeof(value));
+  const int exponent = std::max(static_cast<int>((representation >> 52) & 0x7ff) - 1023, lowest);
+  // Adding 1.5 * 2^52 units leaves a whole number of units, rounded to even.
+  const double shift = std::ldexp(1.5, exponent - bits + 52);
+  return std::copysign((value + shift) - shift, value);
 }
 
 template <typename T>
@@ -50,9 +52,11 @@ double uniform(Rng& rng, double low, double high) {
   return low + (high - low) * static_cast<double>(rng() >> 11) * 0x1p-53;
 }
 
+// The sum of three uniforms of one draw: near enough to normal, and quick.
 double normal(Rng& rng) {
-  constexpr double kTwoPi = 6.283185307179586;
-  return std::sqrt(-2 * std::log(1 - uniform(rng, 0, 1))) * std::cos(kTwoPi * uniform(rng, 0, 1));
+  const std::uint64_t bits = rng();
+  const auto part = [bits](int shift) { return static_cast<double>((bits >> shift) & 0x1fffff); };
+  return 2 * ((part(0) + part(21) + part(42)) * 0x1p-21 - 1.5);
 }
 
 double to_bf16_value(double value) {
