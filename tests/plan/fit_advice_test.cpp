@@ -2,9 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <regex>
-
-#include "base/strings.h"
 #include "plan/plan_util.h"
 
 namespace moeopt {
@@ -24,12 +21,15 @@ Thrown refusal(const ModelSpec& spec, const Hardware& hardware, const Flags& fla
   return thrown;
 }
 
-// The values of every "--flag value" in a hint.
+// The values of every "--flag value" in a hint; of "a or b", the first.
 std::vector<std::pair<std::string, std::string>> advised(const std::string& hint) {
-  static const std::regex kFlag("--([a-z-]+) ([a-z0-9.]+)");
   std::vector<std::pair<std::string, std::string>> flags;
-  for (std::sregex_iterator at(hint.begin(), hint.end(), kFlag), end; at != end; ++at) {
-    flags.emplace_back((*at)[1], (*at)[2]);
+  for (std::size_t at = hint.find("--"); at != std::string::npos; at = hint.find("--", at)) {
+    const std::size_t space = hint.find(' ', at);
+    const std::size_t end = hint.find_first_of(" ;", space + 1);
+    flags.emplace_back(hint.substr(at + 2, space - at - 2),
+                       hint.substr(space + 1, end - space - 1));
+    at = space;
   }
   return flags;
 }
