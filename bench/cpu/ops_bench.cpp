@@ -1,7 +1,7 @@
 // Times the operations of cpu/fast on Qwen3-30B-A3B's layer shapes, against the machine's floors:
 // bytes that must be read at the measured read bandwidth, multiplications at the measured tile
 // peak.
-//   cpu_ops_bench [THREADS [ISA [huge|small]]]
+//   cpu_ops_bench [THREADS [ISA [huge|small [moe|linear|attention]]]]
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -204,15 +204,22 @@ int main(int argc, char** argv) {
              floors.flops_per_s / 1e9);
   fmt::print("{:<22}{:>6}{:>11}{:>10}{:>10}{:>11}{:>10}\n", "op", "rows", "ms", "GB/s", "GFLOP/s",
              "floor ms", "of floor");
-  for (const int rows : {1, 4, 16, 64, 512}) bench.moe(rows);
-  for (const int rows : {1, 16, 64, 512}) {
-    bench.linear("q", model.q, rows);
-    bench.linear("o", model.o, rows);
+  const std::string only = argc > 4 ? argv[4] : "";
+  if (only.empty() || only == "moe") {
+    for (const int rows : {1, 4, 16, 64, 512}) bench.moe(rows);
   }
-  for (const int rows : {1, 512}) bench.linear("k", model.k, rows);
-  bench.attention(1, 512);
-  bench.attention(1, 4096);
-  bench.attention(512, 512);
-  bench.attention(512, 4096);
+  if (only.empty() || only == "linear") {
+    for (const int rows : {1, 16, 64, 512}) {
+      bench.linear("q", model.q, rows);
+      bench.linear("o", model.o, rows);
+    }
+    for (const int rows : {1, 512}) bench.linear("k", model.k, rows);
+  }
+  if (only.empty() || only == "attention") {
+    for (const int rows : {1, 512}) {
+      bench.attention(rows, 512);
+      bench.attention(rows, 4096);
+    }
+  }
   return 0;
 }

@@ -200,23 +200,27 @@ inline void add_scaled_tiles(const unsigned char* from, float scale, bool first,
   }
 }
 
-// One tile [16 features, 16 rows] into out[row][feature].
-inline void store_transposed(const unsigned char* tile, int n_rows, int n_features, float* out,
-                             std::size_t out_stride) {
+// One tile [16 features, 16 rows] into out[row][feature]. With `past_caches` whole lines are
+// written to memory without being read first.
+inline void store_transposed(const unsigned char* tile, int n_rows, int n_features,
+                             bool past_caches, float* out, std::size_t out_stride) {
+  const auto mask = static_cast<__mmask16>((1u << n_features) - 1u);
   if (n_rows == 1) {
     const __m512i index =
         _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                            _mm512_set1_epi32(16));
-    const auto mask = static_cast<__mmask16>((1u << n_features) - 1u);
     _mm512_mask_storeu_ps(out, mask, _mm512_i32gather_ps(index, tile, 4));
     return;
   }
   __m512i rows[16];
   for (int i = 0; i < 16; ++i) rows[i] = _mm512_load_si512(tile + 64 * i);
   transpose_16x16(rows);
-  const auto mask = static_cast<__mmask16>((1u << n_features) - 1u);
-  for (int r = 0; r < n_rows; ++r) {
-    _mm512_mask_storeu_epi32(out + static_cast<std::size_t>(r) * out_stride, mask, rows[r]);
+  for (int r = 0; r < n_rows; ++r, out += out_stride) {
+    if (past_caches) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(out), rows[r]);
+    } else {
+      _mm512_mask_storeu_epi32(out, mask, rows[r]);
+    }
   }
 }
 
@@ -287,16 +291,21 @@ void amx_product(WeightKind kind, const Strip& strip, const unsigned char* packe
   } else {
     amx_product_of_kind<WeightKind::kE4m3>(strip, packed, n_rows, scratch, next);
   }
+  // Many rows of a wide result are read only after they have left the caches anyway.
+  const bool past_caches = n_rows > 2 * kTileRows && out_stride > kStripFeatures &&
+                           strip.features % kTileRows == 0 && out_stride % 16 == 0 &&
+                           reinterpret_cast<std::uintptr_t>(out) % 64 == 0;
   const unsigned char* sums = scratch + kStageBytes;
   for (int r = 0; r < n_rows; r += kTileRows) {
     const int rows = n_rows - r < kTileRows ? n_rows - r : kTileRows;
     for (int f = 0; f < strip.features; f += kTileRows) {
       const int features = strip.features - f < kTileRows ? strip.features - f : kTileRows;
-      store_transposed(
-          sums + static_cast<std::size_t>(r / kTileRows * 2 + f / kTileRows) * kTileBytes, rows,
-          features, out + static_cast<std::size_t>(r) * out_stride + f, out_stride);
+      const int tile = r / kTileRows * 2 + f / kTileRows;
+      store_transposed(sums + static_cast<std::size_t>(tile) * kTileBytes, rows, features,
+                       past_caches, out + static_cast<std::size_t>(r) * out_stride + f, out_stride);
     }
   }
+  if (past_caches) _mm_sfence();
 }
 
 }  // namespace
