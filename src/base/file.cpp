@@ -147,6 +147,13 @@ MappedFile::MappedFile(const InputFile& file) {
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
 
+void read_ahead(std::span<const std::byte> mapped) {
+  const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<std::uintptr_t>(mapped.data());
+  const std::uintptr_t begin = first / page_bytes * page_bytes;
+  ::madvise(reinterpret_cast<void*>(begin), first + mapped.size() - begin, MADV_POPULATE_READ);
+}
+
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(bytes_, other.bytes_);
   return *this;

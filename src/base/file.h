@@ -54,6 +54,10 @@ class InputFile {
   FileIdentity identity_;
 };
 
+// Reads the pages of `mapped` into memory and maps them now instead of at first touch. A hint: what
+// the kernel declines is read when it is touched.
+void read_ahead(std::span<const std::byte> mapped);
+
 // A regular file mapped read-only for its lifetime. Its size is that of the moment it was opened: a
 // file that another process truncates later raises SIGBUS on access, as with every mapping.
 class MappedFile {

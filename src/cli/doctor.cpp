@@ -116,15 +116,15 @@ Finding data_finding() {
 
 std::vector<Finding> findings() {
   const HostProbe host = probe_host();
-  return {
-      cpu_finding(host),
-      memory_finding(host),
-      gpu_finding(host),
-      data_finding(),
-      {"libraries", fmt::format("fmt {}.{}.{}, nlohmann-json {}.{}.{}, CLI11 {}, {}",
-                                FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100,
-                                NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                NLOHMANN_JSON_VERSION_PATCH, CLI11_VERSION, text_library_versions())}};
+  return {cpu_finding(host),
+          memory_finding(host),
+          gpu_finding(host),
+          data_finding(),
+          {"libraries",
+           fmt::format("fmt {}.{}.{}, nlohmann-json {}.{}.{}, CLI11 {}, {}", FMT_VERSION / 10000,
+                       FMT_VERSION / 100 % 100, FMT_VERSION % 100, NLOHMANN_JSON_VERSION_MAJOR,
+                       NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH, CLI11_VERSION,
+                       text_library_versions())}};
 }
 
 std::string_view mark(Verdict verdict) {

@@ -141,9 +141,12 @@ void add_run(CLI::App& program, int& exit_code) {
   verb->add_option("--backend", flags->backend, "cpu, or reference (slow, the specification)")
       ->check(CLI::IsMember({"cpu", "reference", "cuda"}))
       ->envname("MOEOPT_BACKEND");
-  verb->add_flag("--json", flags->json, "One JSON object instead of a stream");
-  verb->add_flag("--report", flags->report, "Say afterwards what was planned, applied and used");
-  verb->add_flag("--dry-run", flags->dry_run, "Plan only: read no weights");
+  verb->add_flag("--json", flags->json, "One JSON object instead of a stream")
+      ->envname("MOEOPT_JSON");
+  verb->add_flag("--report", flags->report, "Say afterwards what was planned, applied and used")
+      ->envname("MOEOPT_REPORT");
+  verb->add_flag("--dry-run", flags->dry_run, "Plan only: read no weights")
+      ->envname("MOEOPT_DRY_RUN");
   flags->sampling.add_to(*verb);
   flags->settings.add_to(*verb);
   verb->footer(

@@ -41,8 +41,12 @@ void SamplingFlags::add_to(CLI::App& verb) {
   add("--min-tokens", min_tokens, "N", "No end before N tokens");
   add("--logprobs", logprobs, "N", "With --json: log probabilities and the N best of each token");
   add("--stop", stop, "TEXT", "End before this text; may be repeated");
-  verb.add_flag("--ignore-eos", ignore_eos, "Go on past the end token")->group("Generation");
-  verb.add_flag("--show-special", show_special, "Print control tokens too")->group("Generation");
+  verb.add_flag("--ignore-eos", ignore_eos, "Go on past the end token")
+      ->envname("MOEOPT_IGNORE_EOS")
+      ->group("Generation");
+  verb.add_flag("--show-special", show_special, "Print control tokens too")
+      ->envname("MOEOPT_SHOW_SPECIAL")
+      ->group("Generation");
 }
 
 Request SamplingFlags::request(const GenerationDefaults& defaults) const {

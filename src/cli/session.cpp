@@ -3,7 +3,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/log.h"
+#include "base/file.h"
+#include "base/strings.h"
 #include "cli/terminal.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/ops.h"
@@ -65,7 +66,22 @@ Session::Session(SessionOptions options) : options_(std::move(options)) {
 
 Session::~Session() = default;
 
+void Session::read_weights() {
+  const auto weights = weights_of(spec_);
+  const std::uint64_t total_bytes = plan_.per_rank.front().weight_bytes();
+  std::uint64_t done_bytes = 0;
+  Progress progress("reading weights");
+  for (const WeightSpec& weight : weights) {
+    const auto bytes = tensors_->view(weight.name).bytes();
+    read_ahead(bytes);
+    done_bytes += bytes.size();
+    progress.update(static_cast<double>(done_bytes) / static_cast<double>(total_bytes),
+                    fmt::format("{} of {}", format_bytes(done_bytes), format_bytes(total_bytes)));
+  }
+}
+
 void Session::start() {
+  read_weights();
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_,
                                                make_ops(options_, plan_.hardware));
   EngineOptions options;

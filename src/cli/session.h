@@ -59,6 +59,8 @@ class Session {
   std::vector<std::int32_t> encode_prompt(const std::string& text) const;
 
  private:
+  void read_weights();  // into memory, with progress
+
   SessionOptions options_;
   ModelFolder folder_;
   ModelSpec spec_;

@@ -8,7 +8,9 @@
 namespace moeopt::cli {
 
 void SettingsFlags::add_to(CLI::App& verb) {
-  verb.add_option("--config", config_file_, "YAML file with settings")->type_name("FILE");
+  verb.add_option("--config", config_file_, "YAML file with settings")
+      ->type_name("FILE")
+      ->envname("MOEOPT_CONFIG");
   for (const FlagInfo& flag : setting_flags()) {
     const std::string help = fmt::format("{} [{}]", flag.help, flag.environment_name);
     const bool is_optimisation = !flag.takes_value;
