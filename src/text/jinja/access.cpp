@@ -12,6 +12,18 @@
 namespace moeopt::jinja {
 namespace {
 
+// What every object has in Python, and no template may touch.
+constexpr std::string_view kInternal[] = {
+    "__class__", "__delattr__", "__dir__",    "__doc__", "__eq__",           "__format__",
+    "__hash__",  "__init__",    "__new__",    "__ne__",  "__reduce__",       "__reduce_ex__",
+    "__repr__",  "__setattr__", "__sizeof__", "__str__", "__getattribute__",
+};
+
+Value unsafe(Runtime& runtime, const Value& object, std::string_view name) {
+  return make_undefined(runtime, fmt::format("access to attribute {} of '{}' object is unsafe.",
+                                             repr_text(shorten(name)), type_name(object)));
+}
+
 Value method_value(Runtime& runtime, const Value& object, const Method& method) {
   switch (method.rule) {
     case MethodRule::kAllowed:
@@ -27,15 +39,14 @@ Value method_value(Runtime& runtime, const Value& object, const Method& method) 
 }
 
 std::optional<Value> find_attribute(Runtime& runtime, const Value& object, std::string_view name) {
-  const Method* method = nullptr;
+  const bool internal =
+      std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal);
+  if (internal) return unsafe(runtime, object, name);
   switch (object.kind()) {
     case Kind::kNamespace:
       for (const auto& [key, value] : object.name_space().attributes) {
         if (key != name) continue;
-        if (!name.starts_with('_')) return value;
-        return make_undefined(runtime, fmt::format("access to attribute '{}' of 'Namespace' "
-                                                   "object is unsafe.",
-                                                   shorten(name)));
+        return name.starts_with('_') ? unsafe(runtime, object, name) : value;
       }
       return std::nullopt;
     case Kind::kLoop:
@@ -54,7 +65,7 @@ std::optional<Value> find_attribute(Runtime& runtime, const Value& object, std::
     default:
       break;
   }
-  method =
+  const Method* method =
       object.is_string() ? find_string_method(name) : find_container_method(object.kind(), name);
   if (method == nullptr) return std::nullopt;
   return method_value(runtime, object, *method);

@@ -176,10 +176,10 @@ Value repeat(Runtime& runtime, const Value& value, std::int64_t count) {
   }
   if (text) {
     runtime.step_bytes(size * times);
-    std::string out;
+    std::string out(times == 0 ? std::string_view() : value.view());
     out.reserve(size * times);
-    if (size != 0) {
-      for (std::size_t i = 0; i < times; ++i) out += value.view();
+    while (out.size() < size * times) {
+      out.append(out.data(), std::min(out.size(), size * times - out.size()));
     }
     return text_like(runtime, value, std::move(out));
   }

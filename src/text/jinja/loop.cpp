@@ -99,7 +99,16 @@ Loop::Source make_source(Runtime& runtime, const Value& iterable) {
       return item.has_value();
     };
   }
-  // NOTE: a list is walked in place, everything else is short or cheap enough to spell out.
+  if (iterable.is(Kind::kRange)) {
+    return [&runtime, iterable, next = std::int64_t{0}](Value& out) mutable {
+      runtime.step();
+      const Range& range = iterable.range();
+      if (next >= range.size) return false;
+      out = Value(range.start + next++ * range.step);
+      return true;
+    };
+  }
+  // NOTE: a list is walked in place; texts, dicts and views are spelled out first.
   const Value list = iterable.is(Kind::kList) || iterable.is(Kind::kTuple)
                          ? iterable
                          : make_list(runtime, to_values(runtime, iterable));
