@@ -50,7 +50,8 @@ std::string summary_line(const Generated& generated) {
   std::string line = fmt::format("{} prompt tokens, {} generated ({})", generated.n_prompt,
                                  generated.tokens.size(), finish_reason_name(generated.finish));
   if (generated.tokens.empty()) return line;
-  line += fmt::format(" · first after {:.0f} ms", generated.first_token_s * 1e3);
+  const double first_ms = generated.first_token_s * 1e3;
+  line += fmt::format(" · first after {:.{}f} ms", first_ms, first_ms < 10 ? 1 : 0);
   if (const double rate = generated.decode_tokens_per_second(); rate > 0) {
     line += fmt::format(" · {:.1f} tokens/s", rate);
   }
