@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -28,7 +29,7 @@ std::string grouped(std::int64_t value) {
 std::string bar(double fraction) {
   static constexpr std::array<std::string_view, 8> kEighths = {"",  "▏", "▎", "▍",
                                                                "▌", "▋", "▊", "▉"};
-  const int eighths = static_cast<int>(fraction * kBarColumns * 8 + 0.5);
+  const int eighths = static_cast<int>(std::lround(fraction * kBarColumns * 8));
   std::string out;
   for (int i = 0; i < eighths / 8; ++i) out += "█";
   return out + std::string(kEighths[static_cast<std::size_t>(eighths % 8)]);

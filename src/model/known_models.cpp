@@ -47,6 +47,7 @@ std::vector<KnownModel> known_models(const fs::path& folder) {
   }
   std::sort(files.begin(), files.end());
   std::vector<KnownModel> models;
+  models.reserve(files.size());
   for (const fs::path& file : files) models.push_back(read_model(file));
   return models;
 }

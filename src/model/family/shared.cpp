@@ -61,7 +61,7 @@ void append_layers(ModelSpec& spec, int n, const AttentionSpec& attention, const
     } else {
       layer.dense_intermediate = dense_intermediate;
     }
-    spec.layers.push_back(std::move(layer));
+    spec.layers.push_back(layer);
   }
 }
 
