@@ -29,9 +29,9 @@ std::string text_of(const Json& entry) {
 }  // namespace
 
 const std::vector<std::string>& tokenizer_families() {
-  static const std::vector<std::string> names = {"qwen2",       "llama3",    "deepseek_v2",
-                                                 "deepseek_v3", "gpt2",      "mixtral",
-                                                 "mixtral_new", "metaspace", "mixed"};
+  static const std::vector<std::string> names = {
+      "qwen2",   "llama3",      "deepseek_v2",  "deepseek_v3", "gpt2",
+      "mixtral", "mixtral_new", "across_words", "metaspace",   "mixed"};
   return names;
 }
 

@@ -4,6 +4,7 @@ Each keeps the published pre-tokenizer, normalizer, decoder and post-processor o
 the vocabulary is small. Used by make.py and differential.py.
 """
 
+import json
 import random
 
 from tokenizers import (
@@ -147,17 +148,18 @@ def gpt2():
     return tokenizer
 
 
-def sentencepiece(size=700, fallback=True, mark="▁", **options):
+def sentencepiece(size=700, fallback=True, across_words=False):
     """Character BPE with byte fallback, as converted from SentencePiece."""
     base = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
-    trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement=mark, prepend_scheme="always")
+    if across_words:
+        trained.normalizer = normalizers.Replace(" ", "▁")
+    else:
+        trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     trainer = trainers.BpeTrainer(vocab_size=size - 256, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
     # A part of the characters is left out, so that byte fallback has work to do.
     text = ("".join(c for c in line if c.isascii() or ord(c) % 3) for line in words())
     trained.train_from_iterator(text, trainer)
-    import json
-
     model = json.loads(trained.to_str())["model"]
     names = base if fallback else base[:3]
     names += [t for t in sorted(model["vocab"], key=model["vocab"].get) if t not in names]
@@ -168,7 +170,6 @@ def sentencepiece(size=700, fallback=True, mark="▁", **options):
             unk_token="<unk>",
             fuse_unk=True,
             byte_fallback=fallback,
-            **options,
         )
     )
 
@@ -198,6 +199,15 @@ def mixtral_new():
     tokenizer.decoder = decoders.Sequence(LLAMA_DECODER)
     specials(tokenizer, ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"])
     template(tokenizer, "<s>")
+    return tokenizer
+
+
+def across_words():
+    """Tokens that reach over a space, as SentencePiece makes when told not to split at it."""
+    tokenizer = sentencepiece(across_words=True)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(LLAMA_DECODER[:3])
+    specials(tokenizer, ["<unk>", "<s>", "</s>"])
     return tokenizer
 
 
@@ -242,6 +252,7 @@ def mixed():
 FAMILIES = {
     f.__name__: f
     for f in (
-        qwen2, llama3, deepseek_v2, deepseek_v3, gpt2, mixtral, mixtral_new, metaspace, mixed
+        qwen2, llama3, deepseek_v2, deepseek_v3, gpt2, mixtral, mixtral_new, across_words, metaspace,
+        mixed,
     )
 }
