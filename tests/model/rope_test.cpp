@@ -29,7 +29,7 @@ struct Rule {
 constexpr double kMscale40 = 1.3688879454113937;  // 0.1 ln 40 + 1
 
 const std::vector<Rule>& rules() {
-  static const std::vector<Rule> kRules = {
+  static const std::vector<Rule> all_rules = {
       {"qwen3_yarn",
        R"({"rope_theta": 1e6, "rope_scaling": {"rope_type": "yarn", "factor": 4.0,
            "original_max_position_embeddings": 32768}})",
@@ -96,7 +96,7 @@ const std::vector<Rule>& rules() {
        kMscale40 * kMscale40,
        {{16, 0.0055000004}, {21, 0.00041499041}}},
   };
-  return kRules;
+  return all_rules;
 }
 
 TEST(Rope, ScalesAsTransformersDoes) {
