@@ -108,24 +108,27 @@ Error does_not_fit(const PlanInput& input, const WeightPlan& weights, const Aske
   const RankPlan fixed = footprint.fixed(asked.limits);
   const std::uint64_t needed = footprint.needed_bytes(asked.limits, asked.full_sequences);
 
+  std::string parts =
+      fmt::format("weights {}, KV of {} x {} tokens {}, workspace {}, margin {}",
+                  format_bytes(fixed.weight_bytes()), asked.full_sequences,
+                  asked.limits.max_model_len, format_bytes(needed - fixed.total_bytes()),
+                  format_bytes(fixed.workspace_bytes), format_bytes(fixed.margin_bytes));
+  if (ranks > 1) {
+    parts += fmt::format(", communication {}", format_bytes(fixed.communication_bytes));
+  }
+
   std::vector<std::string> suggestions;
   suggest_less_work(footprint, s, suggestions);
   suggest_larger_share(footprint, s, suggestions);
   suggest_fp8(s, ranks, suggestions);
   suggest_more_gpus(s, weights, ranks, suggestions);
-  return {
-      ErrorCode::kDoesNotFit,
-      fmt::format(
-          "the plan needs {}{} and has {} ({:.0f}% of {}, {}): weights {}, KV of {} x {} tokens "
-          "{}, workspace {}, communication {}, margin {}",
-          format_bytes(needed), ranks > 1 ? " a GPU" : "", format_bytes(s.budget_bytes),
-          100 * s.share(), format_bytes(hardware.memory_bytes), hardware.label,
-          format_bytes(fixed.weight_bytes()), asked.full_sequences, asked.limits.max_model_len,
-          format_bytes(needed - fixed.total_bytes()), format_bytes(fixed.workspace_bytes),
-          format_bytes(fixed.communication_bytes), format_bytes(fixed.margin_bytes)),
-      suggestions.empty()
-          ? std::string("nothing smaller fits on one host of the GPUs this program knows")
-          : fmt::format("what would fit, each alone: {}", fmt::join(suggestions, "; "))};
+  return {ErrorCode::kDoesNotFit,
+          fmt::format("the plan needs {}{} and has {} ({:.0f}% of {}, {}): {}",
+                      format_bytes(needed), ranks > 1 ? " a GPU" : "", format_bytes(s.budget_bytes),
+                      100 * s.share(), format_bytes(hardware.memory_bytes), hardware.label, parts),
+          suggestions.empty()
+              ? std::string("nothing smaller fits on one host of the GPUs this program knows")
+              : fmt::format("what would fit, each alone: {}", fmt::join(suggestions, "; "))};
 }
 
 }  // namespace moeopt
