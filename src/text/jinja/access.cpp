@@ -29,9 +29,7 @@ Value method_value(Runtime& runtime, const Value& object, const Method& method) 
     case MethodRule::kAllowed:
       return make_function(runtime, std::string(method.name), object, method.call);
     case MethodRule::kMutates:
-      return make_undefined(
-          runtime, fmt::format("access to attribute '{}' of '{}' object is unsafe.", method.name,
-                               type_name(object)));
+      return unsafe(runtime, object, method.name);
     case MethodRule::kUnsupported:
       break;
   }

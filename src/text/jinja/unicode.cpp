@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <span>
 
 #include "text/jinja/case_table.h"
 
@@ -34,6 +35,13 @@ std::size_t sequence_length(std::string_view text, std::size_t at) {
 
 utf8proc_category_t category(char32_t code_point) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+}
+
+bool in_ranges(std::span<const CodePoints> ranges, char32_t code_point) {
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), code_point,
+                       [](char32_t left, const CodePoints& right) { return left < right.first; });
+  return after != ranges.begin() && code_point <= std::prev(after)->last;
 }
 
 const FullCase* full_case(char32_t code_point) {
@@ -244,16 +252,13 @@ bool is_decimal(char32_t c) {
 }
 
 bool is_digit(char32_t c) {
-  // Next to the decimals Python counts the superscripts and circled digits.
-  return is_decimal(c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || c == 0x2070 ||
-         (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089) ||
-         (c >= 0x2460 && c <= 0x2468);
+  return is_decimal(c) || in_ranges(kOtherDigits, c);
 }
 
 bool is_numeric(char32_t c) {
   const auto kind = category(c);
   return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL ||
-         kind == UTF8PROC_CATEGORY_NO;
+         kind == UTF8PROC_CATEGORY_NO || in_ranges(kOtherNumerics, c);
 }
 
 std::string to_upper(std::string_view text) {

@@ -32,7 +32,7 @@ bool is_title(char32_t code_point);
 bool is_alpha(char32_t code_point);
 bool is_decimal(char32_t code_point);
 bool is_digit(char32_t code_point);    // str.isdigit
-bool is_numeric(char32_t code_point);  // str.isnumeric, without the ideographs
+bool is_numeric(char32_t code_point);  // str.isnumeric
 
 // With the full case mappings, as "ß" to "SS".
 std::string to_upper(std::string_view text);
