@@ -262,7 +262,8 @@ int CpuBackend::read_plan(const Step& step) {
     rows_[i] = {sequence.first_token, sequence.n_tokens, sequence.first_position,
                 step.plan.block_table(static_cast<int>(i))};
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
-      positions_[static_cast<std::size_t>(sequence.first_token + t)] = sequence.first_position + t;
+      const std::int32_t row = sequence.first_token + t;
+      positions_[static_cast<std::size_t>(row)] = sequence.first_position + t;
     }
   }
   return static_cast<int>(sequences.size());

@@ -81,7 +81,8 @@ void attention_gqa(const float* q, const AttentionSpec& spec, const SequenceRows
     const std::ptrdiff_t row = sequence.first_row + r;
     const int position = sequence.first_position + r;
     const int first = first_visible(spec, position);
-    const std::span<float> scores = scratch.first(static_cast<std::size_t>(position - first + 1));
+    const int n_visible = position - first + 1;
+    const std::span<float> scores = scratch.first(static_cast<std::size_t>(n_visible));
     for (int head = 0; head < spec.n_heads; ++head) {
       const int kv_head = head / heads_per_kv;
       const float* q_head = q + (row * spec.n_heads + head) * spec.qk_head_dim;
@@ -120,7 +121,8 @@ void attention_mla(const float* q, const AttentionSpec& spec, const Matrix& kv_b
     const std::ptrdiff_t row = sequence.first_row + r;
     const int position = sequence.first_position + r;
     const int first = first_visible(spec, position);
-    const auto scores = all_scores.first(static_cast<std::size_t>(position - first + 1));
+    const int n_visible = position - first + 1;
+    const auto scores = all_scores.first(static_cast<std::size_t>(n_visible));
     for (int head = 0; head < spec.n_heads; ++head) {
       const float* q_head = q + (row * spec.n_heads + head) * spec.qk_head_dim;
       const int k_rows = head * (spec.qk_nope_dim + spec.v_head_dim);

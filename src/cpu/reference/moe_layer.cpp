@@ -40,7 +40,7 @@ struct RoundedRow {
 };
 
 std::size_t rounded_row_elements(int n) {
-  return static_cast<std::size_t>(n + fp8_blocks(n));
+  return static_cast<std::size_t>(n) + static_cast<std::size_t>(fp8_blocks(n));
 }
 
 template <typename Real>
