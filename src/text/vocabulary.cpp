@@ -24,7 +24,7 @@ Vocabulary::Vocabulary(const JsonField& field) {
     sorted_.push_back(id);
   }
   characters_.reserve(total_bytes + 1);  // one more: never null
-  texts_.resize(static_cast<std::size_t>(highest + 1));
+  texts_.resize(static_cast<std::size_t>(highest) + 1);
   auto id = sorted_.begin();
   for (const auto& [text, value] : members) {
     std::string_view& slot = texts_[at(*id)];
