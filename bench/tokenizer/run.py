@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Encoding and decoding speed beside `tokenizers`, one thread each, the same tokenizer and text.
 
-    bench/tokenizer/run.py --program build/release/bench/tokenizer_bench [--work DIR]
+    cmake --preset release -DMOEOPT_BENCH=ON && cmake --build build/release -t tokenizer_bench
+    bench/tokenizer/run.py
 
 Without --tokenizer and --text it trains a byte-level BPE (Qwen2's splits, 32000 tokens) on the
 English documentation of this machine, and measures 1 MB that was not trained on. Nothing is fetched.
@@ -73,7 +74,8 @@ def best(runs, call):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--program", required=True)
+    root = pathlib.Path(__file__).resolve().parents[2]
+    parser.add_argument("--program", default=str(root / "build/release/bench/tokenizer_bench"))
     parser.add_argument("--tokenizer", type=pathlib.Path)
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/moeopt-tokenizer-bench"))
