@@ -24,10 +24,10 @@ void score(Backend& backend, std::span<const std::int32_t> ids, int max_rows,
   const std::size_t room = static_cast<std::size_t>(
       std::min(backend.kv_blocks(), backend.capacity().blocks_per_sequence));
   if (n_blocks > room) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("{} tokens do not fit the context of {}", ids.size(),
-                            room * block_tokens),
-                "raise --max-model-len");
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("{} tokens do not fit the context of {}", ids.size(), room * block_tokens),
+        "raise --max-model-len");
   }
   std::vector<std::int32_t> blocks(n_blocks);
   std::iota(blocks.begin(), blocks.end(), 0);

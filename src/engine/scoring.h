@@ -11,7 +11,8 @@ namespace moeopt {
 
 // Runs `ids` as one sequence from position 0 in chunks of at most `max_rows` tokens (bounded by the
 // backend's own logit rows) and calls `on_row` for each position in order with its [vocab] logits.
-// Error(kUsage) when the ids are none, too many for the backend's blocks, or outside the vocabulary.
+// Error(kUsage) when the ids are none, too many for the backend's blocks, or outside the
+// vocabulary.
 void score(Backend& backend, std::span<const std::int32_t> ids, int max_rows,
            const std::function<void(int position, std::span<const float> logits)>& on_row);
 

@@ -52,9 +52,13 @@ Scaled round_magnitude(float magnitude, int mantissa_bits, int min_exponent) {
 
 }  // namespace
 
-std::size_t dtype_bytes(DType dtype) { return row(dtype).bytes; }
+std::size_t dtype_bytes(DType dtype) {
+  return row(dtype).bytes;
+}
 
-std::string_view dtype_name(DType dtype) { return row(dtype).name; }
+std::string_view dtype_name(DType dtype) {
+  return row(dtype).name;
+}
 
 std::optional<DType> dtype_from_safetensors(std::string_view name) {
   for (const DTypeRow& candidate : kDTypes) {
@@ -68,7 +72,8 @@ float to_float(F16 value) {
   const std::uint32_t exponent = (value.bits >> 10) & 0x1fu;
   const std::uint32_t mantissa = value.bits & 0x3ffu;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
   return sign != 0 ? -magnitude : magnitude;
 }
@@ -89,9 +94,11 @@ float to_float(F8E4M3 value) {
   const bool negative = (value.bits & 0x80u) != 0;
   const int exponent = (value.bits >> 3) & 0xf;
   const int mantissa = value.bits & 0x7;
-  if (exponent == 15 && mantissa == 7) return std::bit_cast<float>(negative ? 0xffc00000u : 0x7fc00000u);
-  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                        : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  if (exponent == 15 && mantissa == 7)
+    return std::bit_cast<float>(negative ? 0xffc00000u : 0x7fc00000u);
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
   return negative ? -magnitude : magnitude;
 }
 

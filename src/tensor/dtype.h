@@ -11,7 +11,19 @@
 
 namespace moeopt {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF64, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class DType : std::uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF64,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool
+};
 
 std::size_t dtype_bytes(DType dtype);
 // "bf16", as printed.
@@ -29,7 +41,9 @@ struct F8E4M3 {
   std::uint8_t bits;
 };
 
-inline float to_float(float value) { return value; }
+inline float to_float(float value) {
+  return value;
+}
 
 inline float to_float(Bf16 value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
@@ -43,7 +57,9 @@ inline Bf16 to_bf16(float value) {
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-inline float round_to_bf16(float value) { return to_float(to_bf16(value)); }
+inline float round_to_bf16(float value) {
+  return to_float(to_bf16(value));
+}
 
 float to_float(F16 value);
 F16 to_f16(float value);
