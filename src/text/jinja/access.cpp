@@ -89,7 +89,7 @@ std::optional<Value> find_element(Runtime& runtime, const Value& object, const V
       if (!index) return std::nullopt;
       const std::string_view text = object.view();
       if (object.text().ascii) return text_like(runtime, object, std::string(1, text[*index]));
-      runtime.step_bytes(text.size());
+      runtime.step_characters(text.size());
       const std::size_t start = byte_of(text, *index);
       std::size_t end = start;
       decode_next(text, end);
@@ -156,12 +156,12 @@ Value slice_text(Runtime& runtime, const Value& object, const SliceBounds& bound
   const auto at = [&](std::int64_t i) {
     return static_cast<std::size_t>(bounds.start + i * bounds.step);
   };
-  runtime.step_bytes(text.size());
+  runtime.step_characters(text.size());
   std::string out;
   if (object.text().ascii) {
     for (std::int64_t i = 0; i < bounds.count; ++i) out.push_back(text[at(i)]);
   } else {
-    runtime.step(text.size() / 8);
+    runtime.step_characters(text.size());
     const std::vector<char32_t> points = to_code_points(text);
     for (std::int64_t i = 0; i < bounds.count; ++i) append_utf8(out, points[at(i)]);
   }

@@ -227,6 +227,7 @@ class PercentFormatter {
   std::string real(const Value& value, const FormatSpec& spec) {
     if (value.is_undefined()) fail_undefined(runtime_, value);
     if (!value.is_number()) runtime_.fail("must be real number, not {}", type_name(value));
+    runtime_.step(1 + 8 * static_cast<std::size_t>(std::max<std::int64_t>(spec.precision, 0)));
     const double number = value.real();
     return pad(sign_text(std::signbit(number) && !std::isnan(number), spec.sign),
                float_digits(std::fabs(number), spec), spec, '>');

@@ -60,6 +60,7 @@ FormatSpec parse_spec(Runtime& runtime, std::string_view text) {
     if (at == digits) runtime.fail("Format specifier missing precision");
   }
   if (at < text.size()) spec.type = text[at++];
+  runtime.step(1 + 8 * static_cast<std::size_t>(std::max<std::int64_t>(spec.precision, 0)));
   if (at != text.size()) runtime.fail("Invalid format specifier '{}'", shorten(text));
   return spec;
 }

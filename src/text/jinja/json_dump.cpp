@@ -58,7 +58,7 @@ class JsonWriter {
   }
 
   void write_text(std::string_view text) {
-    runtime_.step_bytes(text.size());
+    runtime_.step_characters(style_.ensure_ascii ? 4 * text.size() : text.size());
     std::string quoted = "\"";
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t start = at;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -29,7 +30,7 @@ Value to_int(Runtime& runtime, const Value& self, const CallArguments& args) {
   }
   if (!self.is_string()) return fallback;
   const std::int64_t base = given.integer(1, 10);
-  runtime.step_bytes(self.view().size());
+  runtime.step_characters(2 * self.view().size());
   if (base == 0 || (base >= 2 && base <= 36)) {
     if (const auto value = parse_integer(runtime, self.view(), static_cast<int>(base))) {
       return Value(*value);
@@ -45,6 +46,7 @@ Value to_float(Runtime& runtime, const Value& self, const CallArguments& args) {
   if (self.is_undefined()) fail_undefined(runtime, self);
   if (self.is_number()) return Value(self.real());
   if (!self.is_string()) return fallback;
+  runtime.step_characters(2 * self.view().size());
   const auto real = parse_float(self.view());
   return real ? Value(*real) : fallback;
 }
@@ -59,7 +61,9 @@ Value absolute(Runtime& runtime, const Value& self, const CallArguments& args) {
 
 // round(value, digits): halfway cases go to the even digit, decided on the exact binary value.
 double round_float(double value, std::int64_t digits) {
+  constexpr double kWhole = 4503599627370496.0;  // from here on every double is an integer
   if (!std::isfinite(value) || digits > 320) return value;
+  if (digits >= 0 && std::fabs(value) >= kWhole) return value;
   if (digits < -310) return std::copysign(0.0, value);
   if (digits < 0) {
     const double scale = std::pow(10.0, static_cast<double>(-digits));
@@ -93,6 +97,7 @@ Value round(Runtime& runtime, const Value& self, const CallArguments& args) {
   }
   const std::int64_t digits = given.integer(0, 0);
   if (method == "common") {
+    runtime.step(1 + static_cast<std::size_t>(std::min<std::int64_t>(std::abs(digits), 320)));
     return self.is(Kind::kFloat) ? Value(round_float(self.real(), digits))
                                  : round_integer(runtime, self.integer(), digits);
   }

@@ -278,6 +278,7 @@ void for_each(Runtime& runtime, const Value& value,
       for (std::size_t at = 0; at < text.size();) {
         const std::size_t start = at;
         decode_next(text, at);
+        runtime.step(4);  // a text of its own for each
         if (!visit(text_like(runtime, value, std::string(text.substr(start, at - start))))) {
           return;
         }

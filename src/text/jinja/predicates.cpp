@@ -112,6 +112,7 @@ template <bool (*kWanted)(char32_t), bool (*kOther)(char32_t)>
 bool cased(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this test", args, {});
   const std::string text = to_text(runtime, self);
+  runtime.step_characters(text.size());
   bool any = false;
   for (std::size_t at = 0; at < text.size();) {
     const char32_t c = decode_next(text, at);

@@ -31,7 +31,7 @@ class ReprWriter {
       case Kind::kFloat:
         return put(repr_float(value.real()));
       case Kind::kString:
-        runtime_.step_bytes(value.view().size());
+        runtime_.step_characters(value.view().size());
         return put(value.text().markup ? "Markup(" + repr_text(value.view()) + ")"
                                        : repr_text(value.view()));
       case Kind::kList:
@@ -158,7 +158,7 @@ std::string repr_text(std::string_view text) {
       out += "\\r";
     } else if (c == '\t') {
       out += "\\t";
-    } else if (is_printable(c)) {
+    } else if ((c >= 0x20 && c < 0x7F) || is_printable(c)) {
       append_utf8(out, c);
     } else if (c < 0x100) {
       out += fmt::format("\\x{:02x}", static_cast<unsigned>(c));

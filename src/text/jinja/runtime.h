@@ -40,6 +40,9 @@ class Runtime {
   // The cost of copying or scanning `bytes` of text.
   void step_bytes(std::size_t bytes) { step(1 + bytes / 64); }
 
+  // The cost of looking at each character of `bytes` of text.
+  void step_characters(std::size_t bytes) { step(1 + bytes / 8); }
+
   void take_memory(std::size_t bytes);
   void give_memory(std::size_t bytes) { memory_ -= bytes; }
 

@@ -73,7 +73,7 @@ Value reverse(Runtime& runtime, const Value& self, const CallArguments& args) {
 
 Value fold_case(Runtime& runtime, const Value& value, bool case_sensitive) {
   if (case_sensitive || !value.is_string()) return value;
-  runtime.step(1 + value.view().size() / 8);
+  runtime.step_characters(value.view().size());
   return make_text(runtime, to_lower(value.view()));
 }
 

@@ -29,21 +29,21 @@ std::optional<std::string_view> separator_of(Runtime& runtime, const Arguments& 
 
 Value split(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "split", args, {"sep", "maxsplit"});
-  runtime.step_bytes(self.view().size());
+  runtime.step_characters(self.view().size());
   return pieces(runtime, self,
                 split_text(self.view(), separator_of(runtime, given), given.integer(1, -1)));
 }
 
 Value rsplit(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "rsplit", args, {"sep", "maxsplit"});
-  runtime.step_bytes(self.view().size());
+  runtime.step_characters(self.view().size());
   return pieces(runtime, self,
                 split_text_right(self.view(), separator_of(runtime, given), given.integer(1, -1)));
 }
 
 Value splitlines(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "splitlines", args, {"keepends"});
-  runtime.step_bytes(self.view().size());
+  runtime.step_characters(self.view().size());
   return pieces(runtime, self, split_lines(self.view(), given.truth(0, false)));
 }
 
@@ -86,6 +86,7 @@ struct Window {
 
 Window window(Runtime& runtime, const Value& self, const Arguments& given) {
   const std::int64_t size = length(runtime, self);
+  if (!self.text().ascii) runtime.step_characters(self.view().size());
   const auto bound = [&](std::size_t index, std::int64_t fallback) {
     if (given.value(index) == nullptr) return fallback;
     const std::int64_t at = given.integer(index, 0);
@@ -108,7 +109,7 @@ Value find(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, kMustFind ? "index" : "find", args, {"", "", ""}, 1);
   const std::string_view needle = given.text(0);
   const Window in = window(runtime, self, given);
-  runtime.step_bytes(in.text.size());
+  runtime.step_characters(in.text.size());
   const std::size_t hit = !in.valid ? std::string_view::npos
                           : kRight  ? find_last(in.text, needle)
                                     : find_text(in.text, needle);
@@ -128,6 +129,7 @@ Value count(Runtime& runtime, const Value& self, const CallArguments& args) {
   if (needle.empty()) return Value(static_cast<std::int64_t>(count_code_points(in.text)) + 1);
   std::int64_t found = 0;
   for (std::size_t at = 0; (at = find_text(in.text, needle, at)) != std::string_view::npos;) {
+    runtime.step();
     ++found;
     at += needle.size();
   }
@@ -194,7 +196,7 @@ Value join(Runtime& runtime, const Value& self, const CallArguments& args) {
 template <std::string (*kMap)(std::string_view)>
 Value mapped(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this method", args, {});
-  runtime.step(1 + self.view().size() / 8);
+  runtime.step_characters(self.view().size());
   return text_like(runtime, self, kMap(self.view()));
 }
 
@@ -257,7 +259,7 @@ template <bool (*kHolds)(char32_t)>
 Value every(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this method", args, {});
   const std::string_view text = self.view();
-  runtime.step(1 + text.size() / 16);
+  runtime.step_characters(text.size());
   for (std::size_t at = 0; at < text.size();) {
     if (!kHolds(decode_next(text, at))) return Value(false);
   }
@@ -278,7 +280,7 @@ template <bool (*kWanted)(char32_t), bool (*kOther)(char32_t)>
 Value all_cased(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this method", args, {});
   const std::string_view text = self.view();
-  runtime.step(1 + text.size() / 16);
+  runtime.step_characters(text.size());
   bool any = false;
   for (std::size_t at = 0; at < text.size();) {
     const char32_t c = decode_next(text, at);
@@ -291,7 +293,7 @@ Value all_cased(Runtime& runtime, const Value& self, const CallArguments& args) 
 Value is_title_text(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "istitle", args, {});
   const std::string_view text = self.view();
-  runtime.step(1 + text.size() / 16);
+  runtime.step_characters(text.size());
   bool inside = false;
   bool any = false;
   for (std::size_t at = 0; at < text.size();) {

@@ -28,7 +28,7 @@ template <std::string (*kMap)(std::string_view)>
 Value mapped(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this filter", args, {});
   const Value text = soft_text(runtime, self);
-  runtime.step(1 + text.view().size() / 8);
+  runtime.step_characters(text.view().size());
   return text_like(runtime, text, kMap(text.view()));
 }
 
@@ -91,6 +91,7 @@ Value indent(Runtime& runtime, const Value& self, const CallArguments& args) {
   }
   const bool blank = given.truth(2, false);
   const std::string text = std::string(self.view()) + "\n";
+  runtime.step_characters(text.size());
   const auto lines = split_lines(text, false);
   std::string out;
   const auto put = [&](std::string_view piece) {
@@ -119,7 +120,7 @@ Value center(Runtime& runtime, const Value& self, const CallArguments& args) {
 Value wordcount(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "wordcount", args, {});
   const std::string text = to_text(runtime, self);
-  runtime.step(1 + text.size() / 8);
+  runtime.step_characters(text.size());
   std::int64_t words = 0;
   bool inside = false;
   for (std::size_t at = 0; at < text.size();) {

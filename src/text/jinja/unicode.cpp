@@ -53,6 +53,11 @@ const FullCase* full_case(char32_t code_point) {
 }
 
 void append_upper(std::string& out, char32_t code_point) {
+  if (code_point < 0x80) {
+    const bool lower = code_point >= 'a' && code_point <= 'z';
+    out.push_back(static_cast<char>(lower ? code_point - 32 : code_point));
+    return;
+  }
   if (const FullCase* entry = full_case(code_point); entry && !entry->upper.empty()) {
     out += entry->upper;
   } else {
@@ -61,6 +66,7 @@ void append_upper(std::string& out, char32_t code_point) {
 }
 
 void append_title(std::string& out, char32_t code_point) {
+  if (code_point < 0x80) return append_upper(out, code_point);
   if (const FullCase* entry = full_case(code_point); entry && !entry->title.empty()) {
     out += entry->title;
   } else {
@@ -103,7 +109,10 @@ bool is_final_sigma(std::u32string_view text, std::size_t at) {
 
 void append_lower(std::string& out, std::u32string_view text, std::size_t at) {
   const char32_t code_point = text[at];
-  if (code_point == 0x3A3) {
+  if (code_point < 0x80) {
+    const bool upper = code_point >= 'A' && code_point <= 'Z';
+    out.push_back(static_cast<char>(upper ? code_point + 32 : code_point));
+  } else if (code_point == 0x3A3) {
     append_utf8(out, is_final_sigma(text, at) ? 0x3C2 : 0x3C3);
   } else if (code_point == 0x130) {
     out += "i\u0307";
