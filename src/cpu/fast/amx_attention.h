@@ -57,7 +57,7 @@ inline std::size_t take_area(unsigned char* memory, int key_width, int value_wid
   return static_cast<std::size_t>(at - memory);
 }
 
-std::size_t amx_attention_scratch_bytes(int key_width, int value_width) {
+inline std::size_t amx_attention_scratch_bytes(int key_width, int value_width) {
   alignas(64) static unsigned char base[64];
   AttentionArea area;
   return take_area(base, key_width, value_width, area);
@@ -96,8 +96,8 @@ inline void stage_keys(const PagedKeys& keys, int first, int end, unsigned char*
         alignas(64) unsigned char buffer[64] = {};
         for (int i = at; i < at + kTileInputs && i < width; ++i) {
           const unsigned char* from =
-              i < keys.key_width[0] ? a + 2 * i : b + 2 * (i - keys.key_width[0]);
-          __builtin_memcpy(buffer + 2 * (i - at), from, 2);
+              i < keys.key_width[0] ? a + skip(i, 2) : b + skip(i - keys.key_width[0], 2);
+          __builtin_memcpy(buffer + skip(i - at, 2), from, 2);
         }
         _mm512_store_si512(row, _mm512_load_si512(buffer));
       }
@@ -116,8 +116,8 @@ inline void stage_keys(const PagedKeys& keys, int first, int end, unsigned char*
 // interleaved.
 inline void stage_values(const PagedKeys& keys, int first, int end, unsigned char* to) {
   alignas(64) std::uint16_t order[2][32];
-  for (int i = 0; i < 16; ++i) {
-    for (int half = 0; half < 2; ++half) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    for (std::size_t half = 0; half < 2; ++half) {
       order[half][2 * i] = static_cast<std::uint16_t>(16 * half + i);
       order[half][2 * i + 1] = static_cast<std::uint16_t>(32 + 16 * half + i);
     }
@@ -178,8 +178,8 @@ inline bool soften(const AttentionArea& area, int tile, __m512i begins, __m512i 
     const __m512i position = _mm512_set1_epi32(tile + j);
     seen[j] = static_cast<__mmask16>(_mm512_cmpge_epi32_mask(position, begins) &
                                      _mm512_cmplt_epi32_mask(position, ends));
-    s[j] =
-        (F)_mm512_mask_blend_ps(seen[j], (__m512)lowest, (__m512)(load(scores + 16 * j) * factor));
+    s[j] = (F)_mm512_mask_blend_ps(seen[j], (__m512)lowest,
+                                   (__m512)(load(scores + skip(j, 16)) * factor));
     largest = max(largest, s[j]);
   }
   // A query that has seen nothing yet keeps its -inf; subtracting 0 then leaves e^-inf = 0.
@@ -198,7 +198,7 @@ inline bool soften(const AttentionArea& area, int tile, __m512i begins, __m512i 
     pairs[j / 2] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
   }
   transpose_16x16(pairs);
-  for (int i = 0; i < 16; ++i) _mm512_store_si512(area.weights + 64 * i, pairs[i]);
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(area.weights + skip(i, 64), pairs[i]);
   *decay = exp(old_largest - shift);
   store(denominator_at, load(denominator_at) * *decay + total);
   store(largest_at, largest);
@@ -257,8 +257,8 @@ inline void write_out(const AttentionArea& area, const Query* queries, int n_que
   }
 }
 
-void amx_attention(const PagedKeys& keys, const Query* queries, int n_queries, float scale,
-                   void* scratch) {
+inline void amx_attention(const PagedKeys& keys, const Query* queries, int n_queries, float scale,
+                          void* scratch) {
   const TileScope tiles;
   AttentionArea area;
   const int key_width = total_key_width(keys);

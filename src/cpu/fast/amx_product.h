@@ -45,7 +45,7 @@ inline void pack_pairs(const float* const* rows, int n_rows, int k, unsigned cha
       }
     }
     transpose_16x16(tile);
-    for (int i = 0; i < 16; ++i) _mm512_store_si512(out + 64 * i, tile[i]);
+    for (int i = 0; i < 16; ++i) _mm512_store_si512(out + skip(i, 64), tile[i]);
     out += kTileBytes;
   }
 }
@@ -53,7 +53,7 @@ inline void pack_pairs(const float* const* rows, int n_rows, int k, unsigned cha
 inline void amx_pack_tile(const float* const* rows, int n_rows, int k, unsigned char* out) {
   pack_pairs(rows, n_rows, k, out);
   unsigned char* last = out + amx_packed_tile_bytes(k) - kTileBytes;
-  for (int i = 0; i < 16; ++i) _mm512_store_si512(last + 64 * i, _mm512_setzero_si512());
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(last + skip(i, 64), _mm512_setzero_si512());
 }
 
 // Steps through what will be read next and asks for it, a few cache lines at a time.
@@ -102,7 +102,7 @@ inline void stage_tile(const Strip& strip, int first, int k, int end, unsigned c
   const int inputs = end - k;
   if (features >= kTileRows && inputs >= kTileInputs) {
     for (int f = 0; f < kTileRows; ++f, from += strip.stride_bytes) {
-      _mm512_store_si512(tile + 64 * f, load_weights<kKind>(from));
+      _mm512_store_si512(tile + skip(f, 64), load_weights<kKind>(from));
     }
     return;
   }
@@ -112,7 +112,7 @@ inline void stage_tile(const Strip& strip, int first, int k, int end, unsigned c
       row = inputs >= kTileInputs ? load_weights<kKind>(from)
                                   : load_some_weights<kKind>(from, inputs);
     }
-    _mm512_store_si512(tile + 64 * f, row);
+    _mm512_store_si512(tile + skip(f, 64), row);
   }
 }
 
@@ -213,7 +213,7 @@ inline void store_transposed(const unsigned char* tile, int n_rows, int n_featur
     return;
   }
   __m512i rows[16];
-  for (int i = 0; i < 16; ++i) rows[i] = _mm512_load_si512(tile + 64 * i);
+  for (int i = 0; i < 16; ++i) rows[i] = _mm512_load_si512(tile + skip(i, 64));
   transpose_16x16(rows);
   for (int r = 0; r < n_rows; ++r, out += out_stride) {
     if (past_caches) {
@@ -283,8 +283,9 @@ inline void amx_product_of_kind(const Strip& strip, const unsigned char* packed,
   }
 }
 
-void amx_product(WeightKind kind, const Strip& strip, const unsigned char* packed, int n_rows,
-                 float* out, std::size_t out_stride, unsigned char* scratch, Upcoming next) {
+inline void amx_product(WeightKind kind, const Strip& strip, const unsigned char* packed,
+                        int n_rows, float* out, std::size_t out_stride, unsigned char* scratch,
+                        Upcoming next) {
   const TileScope tiles;
   if (kind == WeightKind::kBf16) {
     amx_product_of_kind<WeightKind::kBf16>(strip, packed, n_rows, scratch, next);

@@ -34,8 +34,8 @@ inline F load_bf16_some(const unsigned char* p, int n) {
 
 inline F dot_bf16(const float* q, const unsigned char* k, int n, F total) {
   int i = 0;
-  for (; i + kLanes <= n; i += kLanes) total = fma(load(q + i), load_bf16(k + 2 * i), total);
-  if (i < n) total = fma(load_some(q + i, n - i), load_bf16_some(k + 2 * i, n - i), total);
+  for (; i + kLanes <= n; i += kLanes) total = fma(load(q + i), load_bf16(k + skip(i, 2)), total);
+  if (i < n) total = fma(load_some(q + i, n - i), load_bf16_some(k + skip(i, 2), n - i), total);
   return total;
 }
 
@@ -46,13 +46,14 @@ inline void add_values(const unsigned char* const* values, const float* p, int n
   int i = 0;
   for (; i + kLanes <= width; i += kLanes) {
     F total = load(acc + i) * decay;
-    for (int j = 0; j < n; ++j) total = fma(broadcast(p[j]), load_bf16(values[j] + 2 * i), total);
+    for (int j = 0; j < n; ++j)
+      total = fma(broadcast(p[j]), load_bf16(values[j] + skip(i, 2)), total);
     store(acc + i, total);
   }
   if (i == width) return;
   F total = load_some(acc + i, width - i) * decay;
   for (int j = 0; j < n; ++j) {
-    total = fma(broadcast(p[j]), load_bf16_some(values[j] + 2 * i, width - i), total);
+    total = fma(broadcast(p[j]), load_bf16_some(values[j] + skip(i, 2), width - i), total);
   }
   store_some(acc + i, total, width - i);
 }

@@ -19,7 +19,7 @@ constexpr E4m3ToBf16Table make_e4m3_to_bf16_table() {
   }
   return table;
 }
-constexpr E4m3ToBf16Table kE4m3ToBf16 = make_e4m3_to_bf16_table();
+inline constexpr E4m3ToBf16Table kE4m3ToBf16 = make_e4m3_to_bf16_table();
 
 // 32 values of e4m3, exactly.
 inline __m512i widen_e4m3(__m256i bytes) {

@@ -29,7 +29,7 @@ constexpr E4m3Table make_e4m3_table() {
   }
   return table;
 }
-constexpr E4m3Table kE4m3 = make_e4m3_table();
+inline constexpr E4m3Table kE4m3 = make_e4m3_table();
 
 inline float half_to_float(std::uint16_t bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
@@ -58,7 +58,7 @@ inline F load_f16(const unsigned char* p) {
   F out{};
   for (int i = 0; i < kLanes; ++i) {
     std::uint16_t bits;
-    __builtin_memcpy(&bits, p + 2 * i, 2);
+    __builtin_memcpy(&bits, p + skip(i, 2), 2);
     out[i] = half_to_float(bits);
   }
   return out;
@@ -244,8 +244,8 @@ inline void weighted_sum_of(const unsigned char* w, std::size_t stride_bytes, co
   }
 }
 
-void weighted_sum(WeightKind kind, const unsigned char* w, std::size_t stride_bytes, const float* c,
-                  int n, int width, float scale, float* out) {
+inline void weighted_sum(WeightKind kind, const unsigned char* w, std::size_t stride_bytes,
+                         const float* c, int n, int width, float scale, float* out) {
   switch (kind) {
     case WeightKind::kF32:
       return weighted_sum_of<WeightKind::kF32>(w, stride_bytes, c, n, width, scale, out);

@@ -18,7 +18,7 @@ inline F silu_times(F gate, F up) {
   return gate / (broadcast(1.0f) + exp(-gate)) * up;
 }
 
-void swiglu(const float* gate, const float* up, int n, float* h) {
+inline void swiglu(const float* gate, const float* up, int n, float* h) {
   by_lanes(
       n, [&](int i) { store(h + i, silu_times(load(gate + i), load(up + i))); },
       [&](int i, int rest) {
@@ -26,7 +26,7 @@ void swiglu(const float* gate, const float* up, int n, float* h) {
       });
 }
 
-void add_scaled(float weight, const float* y, int n, float* out) {
+inline void add_scaled(float weight, const float* y, int n, float* out) {
   const F w = broadcast(weight);
   by_lanes(
       n, [&](int i) { store(out + i, load(out + i) + w * load(y + i)); },
@@ -35,7 +35,7 @@ void add_scaled(float weight, const float* y, int n, float* out) {
       });
 }
 
-void rms_norm(const float* x, const float* weight, int n, double epsilon, float* out) {
+inline void rms_norm(const float* x, const float* weight, int n, double epsilon, float* out) {
   F squares{};
   by_lanes(
       n, [&](int i) { squares = fma(load(x + i), load(x + i), squares); },
@@ -52,7 +52,7 @@ void rms_norm(const float* x, const float* weight, int n, double epsilon, float*
       });
 }
 
-void rotate(float* first, float* second, const float* cosines, const float* sines, int n) {
+inline void rotate(float* first, float* second, const float* cosines, const float* sines, int n) {
   by_lanes(
       n,
       [&](int i) {
@@ -70,7 +70,7 @@ void rotate(float* first, float* second, const float* cosines, const float* sine
       });
 }
 
-void to_bf16(const float* x, int n, std::uint16_t* out) {
+inline void to_bf16(const float* x, int n, std::uint16_t* out) {
   const auto convert = [&](F v, int i, int count) {
     std::int32_t bits[kLanes];
     const I rounded = bf16_bits(v);
@@ -84,7 +84,7 @@ void to_bf16(const float* x, int n, std::uint16_t* out) {
       [&](int i, int rest) { convert(load_some(x + i, rest), i, rest); });
 }
 
-void from_bf16(const unsigned char* x, int n, float* out) {
+inline void from_bf16(const unsigned char* x, int n, float* out) {
   by_lanes(
       n, [&](int i) { store(out + i, load_bf16(x + 2 * static_cast<std::size_t>(i))); },
       [&](int i, int rest) {

@@ -41,6 +41,16 @@ const Kernels& kernels_of(Isa isa) {
   return portable_kernels();
 }
 
+// Rotates pairs (x[2i], x[2i + 1]).
+void rotate_neighbours(float* x, const float* cosines, const float* sines, int pairs) {
+  for (int i = 0; i < pairs; ++i, x += 2) {
+    const float a = x[0];
+    const float b = x[1];
+    x[0] = a * cosines[i] - b * sines[i];
+    x[1] = b * cosines[i] + a * sines[i];
+  }
+}
+
 // Cosines and sines of a step's positions: the same in every layer, so made once. Lies at the end
 // of the scratch memory, where no op carves.
 class RopeTable {
@@ -159,12 +169,7 @@ class FastOps final : public CpuOps {
           team_.kernels.rotate(head, head + pairs, cosines, sines, pairs);
           continue;
         }
-        for (int i = 0; i < pairs; ++i) {
-          const float a = head[2 * i];
-          const float b = head[2 * i + 1];
-          head[2 * i] = a * cosines[i] - b * sines[i];
-          head[2 * i + 1] = b * cosines[i] + a * sines[i];
-        }
+        rotate_neighbours(head, cosines, sines, pairs);
       }
     });
   }
@@ -183,7 +188,7 @@ class FastOps final : public CpuOps {
         std::byte* to = kv.data + static_cast<std::size_t>(block) * layout.block_bytes() +
                         layout.plane_offset_bytes(plane) +
                         static_cast<std::size_t>(position % layout.block_tokens) * entry_bytes;
-        const std::size_t row = static_cast<std::size_t>(sequence.first_row + r);
+        const auto row = static_cast<std::size_t>(sequence.first_row) + static_cast<std::size_t>(r);
         team_.kernels.to_bf16(x + row * static_cast<std::size_t>(width), width,
                               reinterpret_cast<std::uint16_t*>(to));
       });

@@ -24,8 +24,8 @@ void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, voi
   for (int r = 0; r < n_rows; ++r) {
     auto* row = static_cast<unsigned char*>(out) + static_cast<std::size_t>(r) * row_bytes;
     int i = 0;
-    for (; i + 32 <= k; i += 32) _mm512_storeu_si512(row + 2 * i, load_as_bf16(rows[r] + i));
-    if (i < k) _mm512_storeu_si512(row + 2 * i, load_some_as_bf16(rows[r] + i, k - i));
+    for (; i + 32 <= k; i += 32) _mm512_storeu_si512(row + skip(i, 2), load_as_bf16(rows[r] + i));
+    if (i < k) _mm512_storeu_si512(row + skip(i, 2), load_some_as_bf16(rows[r] + i, k - i));
   }
 }
 

@@ -35,6 +35,11 @@ using I = std::int32_t __attribute__((vector_size(4 * kLanes), may_alias));
 using UnalignedF = float __attribute__((vector_size(4 * kLanes), aligned(1), may_alias));
 using UnalignedHalf = std::uint16_t __attribute__((vector_size(2 * kLanes), aligned(1), may_alias));
 
+// Where the i-th of things of `size` bytes or elements begins.
+inline std::size_t skip(int i, std::size_t size) {
+  return static_cast<std::size_t>(i) * size;
+}
+
 inline F load(const void* p) {
   return *static_cast<const UnalignedF*>(p);
 }
