@@ -11,8 +11,6 @@
 namespace moeopt {
 namespace {
 
-constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
-
 constexpr std::array kSpecialTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
                                        "pad_token", "cls_token", "mask_token"};
 
@@ -70,7 +68,7 @@ std::optional<Json> read_json_if_there(const std::filesystem::path& file) {
 }
 
 ChatTemplate read_template(const std::filesystem::path& file) {
-  return ChatTemplate::parse(read_file(file, kMaxTemplateBytes), file.string());
+  return ChatTemplate::parse(read_file(file, jinja::kMaxTemplateBytes), file.string());
 }
 
 }  // namespace

@@ -211,6 +211,7 @@ void Parser::parse_signature(MacroStatement& macro) {
       fail_here("non-default argument follows default argument");
     }
     macro.parameters.push_back(std::move(name));
+    if (macro.parameters.size() > kMaxArguments) fail_here("too many parameters");
   }
   expect_operator(")");
 }
@@ -324,10 +325,9 @@ Target Parser::target(std::string_view end, bool with_attribute) {
 }
 
 Body parse_template(std::string_view source, std::string_view where) {
-  constexpr std::size_t kMaxSource = std::size_t{1} << 20;
-  if (source.size() > kMaxSource) {
+  if (source.size() > kMaxTemplateBytes) {
     throw_error(ErrorCode::kInvalidData, "{}: {} bytes of template, the limit is {}", where,
-                source.size(), kMaxSource);
+                source.size(), kMaxTemplateBytes);
   }
   Body body = Parser(tokenize(source, where), where).run();
   find_hidden_names(body);

@@ -421,6 +421,7 @@ CallParts Parser::call_parts() {
         if (other == name) fail(line, fmt::format("keyword argument repeated: {}", name));
       }
       parts.keyword.emplace_back(std::move(name), expression());
+      if (parts.keyword.size() > kMaxArguments) fail_here("too many keyword arguments");
     } else {
       ensure(!parts.more_positional && !parts.more_keyword && parts.keyword.empty());
       parts.positional.push_back(expression());

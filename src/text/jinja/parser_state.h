@@ -12,6 +12,9 @@
 
 namespace moeopt::jinja {
 
+// Names in one signature or call: each is compared with those before it.
+inline constexpr std::size_t kMaxArguments = 1000;
+
 class Parser {
  public:
   Parser(std::vector<Token> tokens, std::string_view where)
