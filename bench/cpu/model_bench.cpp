@@ -90,6 +90,7 @@ class Run {
 
   double prefill_s() {
     std::vector<TokenRef> tokens;
+    tokens.reserve(static_cast<std::size_t>(prefill_));
     for (int i = 0; i < prefill_; ++i) {
       tokens.push_back(
           TokenRef::literal(static_cast<std::int32_t>((i * 7919LL + 13) % spec_.vocab)));

@@ -60,6 +60,7 @@ inline void amx_pack_tile(const float* const* rows, int n_rows, int k, unsigned 
 class Prefetcher {
  public:
   Prefetcher(Upcoming next) : at_(next.data), end_(next.data + next.bytes) {}
+  int lines() const { return static_cast<int>((end_ - at_) / 64); }
   void ask(int lines) {
     for (int i = 0; i < lines && at_ < end_; ++i, at_ += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
@@ -234,7 +235,8 @@ inline void amx_product_of(const Strip& strip, const unsigned char* packed, int 
   const std::size_t packed_bytes = amx_packed_tile_bytes(strip.k);
   const int row_tiles = (n_rows + kTileRows - 1) / kTileRows;
   const InPlace place = in_place<kKind, kFeatureTiles>(strip);
-  const int prefetch_lines = row_tiles <= 2 ? 32 : 8;
+  // Spread over the whole call: the tiles' own loads need the cache's fill buffers too.
+  const int prefetch_lines = prefetcher.lines() / (tiles_of(strip.k) * ((row_tiles + 1) / 2)) + 1;
 
   for (int begin = 0, end = 0; begin < strip.k; begin = end) {
     WeightTiles weights{stage, 64, kTileBytes, 2 * kTileBytes};
