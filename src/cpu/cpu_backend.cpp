@@ -39,7 +39,12 @@ CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const Executi
 CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const MemoryPlan& plan,
                        std::unique_ptr<CpuOps> ops)
     : CpuBackend(std::move(spec), source, plan.limits, std::move(ops)) {
-  MOEOPT_CHECK(plan.kv.dtype == kv_layout_.dtype);
+  if (plan.kv.dtype != kv_layout_.dtype) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("kv-dtype is {}, the {} backend keeps keys and values in {}",
+                            dtype_name(plan.kv.dtype), ops_->name(), dtype_name(kv_layout_.dtype)),
+                "leave kv-dtype at auto");
+  }
   for (const WorkspaceBuffer& mine : buffer_list_) {
     MOEOPT_CHECK(plan.buffer(mine.name).bytes == mine.bytes);
   }

@@ -28,6 +28,7 @@ class CpuBackend final : public Backend {
   CpuBackend(ModelSpec spec, const TensorSource& source, const ExecutionLimits& limits,
              std::unique_ptr<CpuOps> ops);
   // The same with a plan's limits; checks that exactly the planned buffers were allocated.
+  // Error(kUsage) when the plan's KV dtype is not the ops'.
   CpuBackend(ModelSpec spec, const TensorSource& source, const MemoryPlan& plan,
              std::unique_ptr<CpuOps> ops);
   ~CpuBackend() override;

@@ -334,6 +334,20 @@ TEST(CpuWeights, WhatDoesNotFitTheModelIsNamed) {
   }
 }
 
+TEST(CpuBackendPlan, AKvDtypeThatTheOpsDoNotKeepIsAnError) {
+  const LoadedModel model = load_model(load_golden("qwen2").folder);
+  MemoryPlan plan;
+  plan.limits = small_limits(1, 8, 4, 4);
+  plan.kv = kv_layout_of(model.spec, DType::kBF16, 4);
+  try {
+    const CpuBackend backend(model.spec, *model.source, plan, make_reference_ops());
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUsage);
+    EXPECT_THAT(error.what(), testing::HasSubstr("kv-dtype is bf16"));
+  }
+}
+
 TEST(CpuWeights, AModelThatIsOnlyInspectedDoesNotRun) {
   ModelSpec spec = load_model(load_golden("qwen2").folder).spec;
   spec.not_runnable = "because of this test";
