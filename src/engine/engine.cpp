@@ -108,7 +108,7 @@ Engine::Counters Engine::start_up_step() {
   MOEOPT_CHECK(running_.empty());
   constexpr int kChunk = 2;
   Request request;
-  request.prompt.assign(2 * kChunk, 0);
+  request.prompt.assign(std::size_t{2} * kChunk, 0);
   request.max_tokens = 2;
   request.ignore_eos = true;
   const int max_step_tokens = std::exchange(options_.max_step_tokens, kChunk);

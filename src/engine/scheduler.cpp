@@ -51,10 +51,10 @@ void schedule_step(std::span<const std::unique_ptr<Sequence>> running, int max_t
     const int n_tokens = std::min(left, max_tokens - step.n_tokens);
     if (n_tokens < sequence->n_prompt()) step.n_prefill_chunks += 1;
     chunk.clear();
-    for (int i = 0; i < n_tokens; ++i) {
-      chunk.push_back(TokenRef::literal(
-          sequence->request.prompt[static_cast<std::size_t>(sequence->n_launched + i)]));
-    }
+    const auto part = std::span(sequence->request.prompt)
+                          .subspan(static_cast<std::size_t>(sequence->n_launched),
+                                   static_cast<std::size_t>(n_tokens));
+    for (const std::int32_t id : part) chunk.push_back(TokenRef::literal(id));
     add(*sequence, chunk, n_tokens == left, plan, step);
   }
 }

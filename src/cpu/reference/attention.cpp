@@ -69,7 +69,7 @@ void store_kv(const float* row, const KvBlocks& kv, std::span<const std::int32_t
 std::size_t attention_scratch(const AttentionSpec& spec, int max_context) {
   const int latent =
       spec.kind == AttentionKind::kMla ? 3 * spec.kv_lora_rank + spec.qk_nope_dim : 0;
-  return static_cast<std::size_t>(max_context + latent);
+  return static_cast<std::size_t>(max_context) + static_cast<std::size_t>(latent);
 }
 
 void attention_gqa(const float* q, const AttentionSpec& spec, const SequenceRows& sequence,
