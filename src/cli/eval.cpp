@@ -81,9 +81,10 @@ int eval(const EvalFlags& flags) {
   options.model = flags.model;
   options.backend = flags.backend;
   options.settings = flags.settings.load();
-  options.with_text = !flags.perplexity.empty() || !flags.answers.empty();
+  const bool needs_text = !flags.perplexity.empty() || !flags.answers.empty();
+  options.with_text = needs_text;
   Session session(std::move(options));
-  if (options.with_text) session.require_tokenizer();
+  if (needs_text) session.require_tokenizer();
   session.start();
 
   nlohmann::ordered_json out;
