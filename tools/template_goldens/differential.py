@@ -66,8 +66,9 @@ METHODS = ["capitalize()", "count({s})", "count({s}, {i})", "endswith({s})", "fi
 
 
 class Generator:
-    def __init__(self, rng):
+    def __init__(self, rng, depth):
         self.rng = rng
+        self.depth = depth
 
     def fill(self, pattern, depth):
         out = pattern
@@ -101,8 +102,9 @@ class Generator:
                                 "loop.length", "loop.revindex", "loop.cycle('a', 'b')",
                                 "loop.changed(x)", "namespace(a=1)", "ns.a"])
 
-    def expression(self, depth=3):
+    def expression(self, depth=None):
         rng = self.rng
+        depth = self.depth if depth is None else min(depth, self.depth)
         if depth <= 0:
             return self.atom()
         inner = lambda: self.expression(depth - 1)
@@ -238,6 +240,7 @@ def main():
     parser.add_argument("renderer")
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--depth", type=int, default=3, help="of expressions: 1 fails least")
     parser.add_argument("--show", type=int, default=20)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -245,7 +248,7 @@ def main():
     renderer = subprocess.Popen([args.renderer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     counts = {"equal": 0, "both fail": 0, "unsupported": 0, "different": 0}
     for _ in range(args.count):
-        source = Generator(rng).body(2)
+        source = Generator(rng, args.depth).body(2)
         renderer.stdin.write(json.dumps({"template": source, "inputs": INPUTS}) + "\n")
         renderer.stdin.flush()
         answer = json.loads(renderer.stdout.readline())

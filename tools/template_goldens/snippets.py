@@ -45,7 +45,7 @@ SNIPPETS = [
         "[range is callable, s is callable, s|safe is escaped, none is sameas none, true is sameas true]",
         "['upper' is filter, 'nope' is filter, 'odd' is test, i is not odd, not i is odd]", "s is not none and s",
         # filters on text
-        "t|trim ~ '|'", "t|trim(' s')", "s|upper ~ s|lower ~ s|title ~ s|capitalize", "'ß ŉ ﬁ ǆ'|upper", "'ΑΣ ΣΑΣ. Σ'|lower",
+        "t|trim ~ '|'", "t|trim(' s')", "s|upper ~ s|lower ~ s|title ~ s|capitalize", "'ß ŉ ﬁ ǆ'|upper", "'ΑΣ ΣΑΣ. Σ'|lower ~ 'ασ ΑΣ ß'.swapcase()",
         "'İI'|lower", "'they\\'re (bill\\'s) [x]-y'|title", "'they\\'re bill\\'s'.title()", "s|replace('l', 'L', 1)",
         "s|replace('', '-')", "123|replace(2, 'x')", "s|length ~ u|length", "s|list", "s|first ~ s|last", "s|reverse",
         "s|indent", "'a\\n\\nb\\n'|indent(2)", "'a\\n\\nb'|indent('> ', true, true)", "'a b  c-d'|wordcount", "'x'|center(5) ~ '|'",

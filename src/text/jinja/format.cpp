@@ -147,7 +147,7 @@ class PercentFormatter {
     put(converted(value, spec));
   }
 
-  std::string converted(const Value& value, FormatSpec spec) {
+  std::string converted(const Value& value, const FormatSpec& spec) {
     switch (spec.type) {
       case 's':
         return text(

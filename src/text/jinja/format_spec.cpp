@@ -70,7 +70,7 @@ FormatSpec parse_spec(Runtime& runtime, std::string_view text) {
                type_name(value));
 }
 
-std::string format_string(Runtime& runtime, const Value& value, FormatSpec spec) {
+std::string format_string(Runtime& runtime, const Value& value, const FormatSpec& spec) {
   if (spec.type != '\0' && spec.type != 's') fail_code(runtime, spec, value);
   if (spec.align == '=') {
     // A '0' before the width means left-aligned zeros for a str.

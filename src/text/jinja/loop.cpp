@@ -95,8 +95,9 @@ Loop::Source make_source(Runtime& runtime, const Value& iterable) {
   if (iterable.is(Kind::kIterator)) {
     return [&runtime, iterable](Value& out) {
       auto item = iterable.iterator().take(runtime);
-      if (item) out = *std::move(item);
-      return item.has_value();
+      if (!item) return false;
+      out = *std::move(item);
+      return true;
     };
   }
   if (iterable.is(Kind::kRange)) {

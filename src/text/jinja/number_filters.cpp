@@ -21,7 +21,7 @@ std::optional<Value> truncate(Runtime& runtime, double value) {
 
 Value to_int(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "int", args, {"default", "base"});
-  const Value fallback = given.get(0) == nullptr ? Value(std::int64_t{0}) : given.at(0);
+  Value fallback = given.get(0) == nullptr ? Value(std::int64_t{0}) : given.at(0);
   if (self.is_undefined()) fail_undefined(runtime, self);
   if (self.is_integral()) return Value(self.integer());
   if (self.is(Kind::kFloat)) {
@@ -42,7 +42,7 @@ Value to_int(Runtime& runtime, const Value& self, const CallArguments& args) {
 
 Value to_float(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "float", args, {"default"});
-  const Value fallback = given.get(0) == nullptr ? Value(0.0) : given.at(0);
+  Value fallback = given.get(0) == nullptr ? Value(0.0) : given.at(0);
   if (self.is_undefined()) fail_undefined(runtime, self);
   if (self.is_number()) return Value(self.real());
   if (!self.is_string()) return fallback;

@@ -200,17 +200,6 @@ Value mapped(Runtime& runtime, const Value& self, const CallArguments& args) {
   return text_like(runtime, self, kMap(self.view()));
 }
 
-std::string swap_case(std::string_view text) {
-  std::string out;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t start = at;
-    const char32_t c = decode_next(text, at);
-    const std::string_view piece = text.substr(start, at - start);
-    out += is_upper(c) ? to_lower(piece) : is_lower(c) ? to_upper(piece) : std::string(piece);
-  }
-  return out;
-}
-
 enum class Side { kLeft, kRight, kBoth };
 
 template <Side kSide>

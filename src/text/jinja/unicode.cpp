@@ -313,6 +313,21 @@ std::string to_title(std::string_view text) {
   return out;
 }
 
+std::string swap_case(std::string_view text) {
+  std::string out;
+  const std::u32string decoded = decode(text);
+  for (std::size_t at = 0; at < decoded.size(); ++at) {
+    if (is_upper(decoded[at])) {
+      append_lower(out, decoded, at);
+    } else if (is_lower(decoded[at])) {
+      append_upper(out, decoded[at]);
+    } else {
+      append_utf8(out, decoded[at]);
+    }
+  }
+  return out;
+}
+
 std::string_view strip_left(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t start = at;

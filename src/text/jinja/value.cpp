@@ -203,11 +203,11 @@ Value make_group(Runtime& runtime, Value grouper, Value list) {
 Value make_dict(Runtime& runtime, std::vector<std::pair<Value, Value>> items) {
   Dict unique(runtime, 0);
   unique.items.reserve(items.size());
-  for (auto& [key, value] : items) {
-    if (const Value* there = find_item(runtime, unique, key); there != nullptr) {
-      *const_cast<Value*>(there) = std::move(value);
+  for (std::pair<Value, Value>& item : items) {
+    if (const Value* there = find_item(runtime, unique, item.first); there != nullptr) {
+      *const_cast<Value*>(there) = std::move(item.second);
     } else {
-      unique.items.emplace_back(std::move(key), std::move(value));
+      unique.items.push_back(std::move(item));
     }
   }
   return dict_of_unique(runtime, std::move(unique.items));
