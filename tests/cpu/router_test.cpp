@@ -116,6 +116,13 @@ TEST(Router, NanIsTheWorstLogit) {
   }
 }
 
+TEST(Router, NanIsWorseThanTheWorstNumber) {
+  // A probability that underflows to zero, and a bias below zero, still come first.
+  EXPECT_EQ(choose(spec_of(3, 2, RouterScore::kSoftmax), {kNan, -200, 0}).ids, (Ids{2, 1}));
+  EXPECT_EQ(choose(spec_of(3, 2, RouterScore::kSigmoid), {kNan, 1, 2}, {0, -5, -5}).ids,
+            (Ids{2, 1}));
+}
+
 TEST(Router, ARowOfNanShows) {
   for (const RouterScore score : {RouterScore::kSoftmax, RouterScore::kSigmoid}) {
     const Choice choice = choose(spec_of(3, 2, score), {kNan, kNan, kNan});

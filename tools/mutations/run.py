@@ -11,6 +11,7 @@ failure. The repository is only read.
 """
 
 import argparse
+import filecmp
 import os
 import pathlib
 import re
@@ -37,9 +38,10 @@ def run(command, **options):
 def copy_tree(to: pathlib.Path):
     listed = run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "--", *PARTS])
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, to / name)
+        here, there = ROOT / name, to / name
+        if here.is_file() and not (there.is_file() and filecmp.cmp(here, there, shallow=False)):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(here, there)
 
 
 def build(folder: pathlib.Path, jobs: int):
