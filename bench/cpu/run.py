@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """One table: this program, llama.cpp and Transformers on the same weights and threads.
 
-    bench/cpu/run.py FOLDER [--threads 2] [--prefill 512] [--decode 64]
+    bench/cpu/run.py [FOLDER] [--threads 2] [--prefill 512] [--decode 64]
         [--bench build/release/bench/cpu_model_bench]
         [--torch-python .venv/bin/python] [--llama-python .venv-llama/bin/python]
 
-FOLDER comes from tools/random_model/random_model.py. The machine's floors (read bandwidth, bf16
+FOLDER is what tools/random_model/random_model.py makes; without one it is made in build/ (needs
+numpy), and so is the benchmark's binary when it is not there. The machine's floors (read bandwidth, bf16
 tile peak) are measured first, by the same process as the first row. A competitor that is not
 installed is reported as absent, never skipped silently. Run it on an idle machine.
 """
@@ -57,9 +58,21 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def prepare(folder: pathlib.Path, bench: pathlib.Path) -> None:
+    if not (folder / "config.json").exists():
+        subprocess.run([sys.executable, ROOT / "tools/random_model/random_model.py", folder],
+                       check=True)
+    if not bench.exists():
+        subprocess.run(["cmake", "--preset", "release", "-DMOEOPT_BENCH=ON"], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--build", ROOT / "build/release", "--target", "cpu_model_bench"],
+                       check=True, stdout=sys.stderr)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?",
+                        default=ROOT / "build/bench-model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--decode", type=int, default=64)
@@ -67,6 +80,7 @@ def main() -> int:
     parser.add_argument("--torch-python", default=str(ROOT / ".venv/bin/python"))
     parser.add_argument("--llama-python", default=str(ROOT / ".venv-llama/bin/python"))
     args = parser.parse_args()
+    prepare(args.folder, pathlib.Path(args.bench))
     sizes = [str(args.threads), str(args.prefill), str(args.decode)]
 
     own = last_json([args.bench, str(args.folder), sizes[0], "auto", *sizes[1:]])
