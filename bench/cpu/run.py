@@ -58,10 +58,12 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def prepare(folder: pathlib.Path, bench: pathlib.Path) -> None:
+def prepare(folder: pathlib.Path, bench: pathlib.Path, python: str) -> None:
     if not (folder / "config.json").exists():
-        subprocess.run([sys.executable, ROOT / "tools/random_model/random_model.py", folder],
-                       check=True)
+        maker = [python, ROOT / "tools/random_model/random_model.py", folder]
+        if subprocess.run([python, "-c", "import numpy"], capture_output=True).returncode != 0:
+            sys.exit(f"the random model needs numpy, and {python} has none (--torch-python)")
+        subprocess.run(maker, check=True)
     if not bench.exists():
         subprocess.run(["cmake", "--preset", "release", "-DMOEOPT_BENCH=ON"], cwd=ROOT, check=True,
                        stdout=subprocess.DEVNULL)
@@ -80,7 +82,8 @@ def main() -> int:
     parser.add_argument("--torch-python", default=str(ROOT / ".venv/bin/python"))
     parser.add_argument("--llama-python", default=str(ROOT / ".venv-llama/bin/python"))
     args = parser.parse_args()
-    prepare(args.folder, pathlib.Path(args.bench))
+    has_venv = pathlib.Path(args.torch_python).exists()
+    prepare(args.folder, pathlib.Path(args.bench), args.torch_python if has_venv else sys.executable)
     sizes = [str(args.threads), str(args.prefill), str(args.decode)]
 
     own = last_json([args.bench, str(args.folder), sizes[0], "auto", *sizes[1:]])
