@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 
@@ -67,7 +68,7 @@ void Progress::update(double fraction, std::string_view detail) {
   if (last_ms_ >= 0 && now - last_ms_ < 50 && fraction < 1.0) return;
   last_ms_ = now;
   constexpr int kWidth = 24;
-  const int filled = static_cast<int>(fraction * kWidth + 0.5);
+  const int filled = static_cast<int>(std::lround(fraction * kWidth));
   fmt::print(stderr, "\r\033[K{} [{:=<{}}{: <{}}] {:3.0f}% {}", what_, "", filled, "",
              kWidth - filled, fraction * 100, detail);
   std::fflush(stderr);
