@@ -42,18 +42,18 @@ Session::Session(SessionOptions options) : options_(std::move(options)) {
                 fmt::format("running on {} is not in this version", hardware.label),
                 "use --hardware cpu, or `moeopt plan` for what it would need");
   }
-  const auto ops = make_ops(options_, hardware);
+  ops_ = make_ops(options_, hardware);
   if (options_.settings.kv_dtype.value == KvDtype::kAuto) {
     options_.settings.kv_dtype.value =
-        ops->kv_dtype() == DType::kF32 ? KvDtype::kF32 : KvDtype::kBf16;
+        ops_->kv_dtype() == DType::kF32 ? KvDtype::kF32 : KvDtype::kBf16;
   }
   PlanInput input;
   input.spec = &spec_;
   input.settings = &options_.settings;
   input.hardware = &hardware;
   input.tensors = tensors_.get();
-  input.scratch = [&ops](const ModelSpec& spec, int max_rows, std::int64_t max_context) {
-    return ops->scratch_bytes(spec, max_rows, static_cast<int>(max_context));
+  input.scratch = [this](const ModelSpec& spec, int max_rows, std::int64_t max_context) {
+    return ops_->scratch_bytes(spec, max_rows, static_cast<int>(max_context));
   };
   plan_ = plan_memory(input);
 
@@ -82,8 +82,7 @@ void Session::read_weights() {
 
 void Session::start() {
   read_weights();
-  backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_,
-                                               make_ops(options_, plan_.hardware));
+  backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
   options.max_step_tokens = plan_.limits.max_step_tokens;

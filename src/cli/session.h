@@ -12,6 +12,7 @@
 #include "checkpoint/model_folder.h"
 #include "checkpoint/tensor_source.h"
 #include "cli/generation_defaults.h"
+#include "cpu/ops.h"
 #include "engine/engine.h"
 #include "model/model_spec.h"
 #include "plan/memory_plan.h"
@@ -68,6 +69,7 @@ class Session {
   std::unique_ptr<TensorSource> tensors_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<LoadedChatTemplate> chat_template_;
+  std::unique_ptr<cpu::CpuOps> ops_;  // planned with, then the backend's
   MemoryPlan plan_;
   std::unique_ptr<Backend> backend_;
   std::optional<OptimisationLedger> ledger_;
