@@ -2,7 +2,8 @@
 """Fails when an #include breaks the arrows of the house.
 
 A folder of src/ may include itself and the folders that it reaches through ARROWS; a few outside
-libraries are kept in the folders named in OUTSIDE.
+libraries are kept in the folders named in OUTSIDE; a folder in ALONE may include nothing outside but
+what is named there and the C++ standard library.
 """
 
 import pathlib
@@ -22,6 +23,7 @@ ARROWS = {
     "backend": ["plan"],
     "cpu": ["backend"],
     "cuda": ["backend"],
+    "cuda/moe": [],
     "kv": ["tensor"],
     "routing": ["base"],
     "engine": ["backend", "kv", "text", "routing"],
@@ -39,11 +41,15 @@ OUTSIDE = {
     "CLI/": {"cli"},
     "histedit": {"cli"},
     "boost/": {"serve", "bench"},
-    "cuda": {"cuda"},
+    "cuda": {"cuda", "cuda/moe"},
+    "moeopt.h": {"cuda", "cuda/moe"},
     "flashinfer/": {"cuda"},
     "cutlass/": {"cuda"},
     "cute/": {"cuda"},
 }
+
+# folder -> what its outside headers may start with: it links without the rest of the house
+ALONE = {"cuda/moe": ("cuda", "moeopt.h")}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -59,25 +65,36 @@ def reachable(folder: str) -> set[str]:
     return seen
 
 
+def room(path: str) -> str | None:
+    """The innermost folder with arrows that holds this path of src/."""
+    folders = [folder for folder in ARROWS if path.startswith(folder + "/")]
+    return max(folders, key=len, default=None)
+
+
 def complaints(path: pathlib.Path) -> list[str]:
-    relative = path.relative_to(ROOT / "src")
-    folder = relative.parts[0]
-    if folder not in ARROWS:
-        return [f"src/{relative}: folder '{folder}' has no arrows in tools/check_includes.py"]
+    relative = path.relative_to(ROOT / "src").as_posix()
+    folder = room(relative)
+    if folder is None:
+        return [f"src/{relative}: its folder has no arrows in tools/check_includes.py"]
     allowed = reachable(folder)
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         match = INCLUDE.match(line)
         if not match:
             continue
-        quote, header = match.groups()
-        target = header.split("/")[0]
-        if quote == '"' and target in ARROWS and target not in allowed:
-            found.append(f"src/{relative}:{number}: {folder} may not include {target} ({header})")
+        header = match.group(2)
+        target = room(header) if match.group(1) == '"' else None
+        where = f"src/{relative}:{number}"
+        if target is not None:
+            if target not in allowed:
+                found.append(f"{where}: {folder} may not include {target} ({header})")
+            continue
         for prefix, owners in OUTSIDE.items():
-            if header.startswith(prefix) and quote == "<":
-                if folder not in owners and str(relative) not in owners:
-                    found.append(f"src/{relative}:{number}: {header} belongs to {', '.join(sorted(owners))}")
+            if header.startswith(prefix) and folder not in owners and relative not in owners:
+                found.append(f"{where}: {header} belongs to {', '.join(sorted(owners))}")
+        # A header of the C++ standard library has neither a folder nor an ending.
+        if folder in ALONE and re.search(r"[./]", header) and not header.startswith(ALONE[folder]):
+            found.append(f"{where}: {folder} stands alone and may not include {header}")
     return found
 
 

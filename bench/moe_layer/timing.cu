@@ -1,0 +1,82 @@
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "moe_layer/timing.h"
+
+namespace moeopt::bench {
+
+void check(cudaError_t error) {
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+  }
+}
+
+namespace {
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+}  // namespace
+
+int multiprocessor_count() {
+  static const int count = attribute(cudaDevAttrMultiProcessorCount);
+  return count;
+}
+
+int l2_bytes() {
+  static const int bytes = attribute(cudaDevAttrL2CacheSize);
+  return bytes;
+}
+
+void* device_allocate(std::size_t bytes) {
+  void* p = nullptr;
+  check(cudaMalloc(&p, std::max<std::size_t>(bytes, 1)));
+  return p;
+}
+
+Graph::Graph(int calls, const std::function<void(int, cudaStream_t)>& enqueue) : calls_(calls) {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  check(cudaEventCreate(&start_));
+  check(cudaEventCreate(&stop_));
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+  for (int call = 0; call < calls; ++call) enqueue(call, stream_);
+  check(cudaStreamEndCapture(stream_, &graph));
+  check(cudaGraphGetNodes(graph, nullptr, &nodes_));
+  check(cudaGraphInstantiate(&exec_, graph, 0));
+  check(cudaGraphDestroy(graph));
+  check(cudaGraphUpload(exec_, stream_));
+  check(cudaStreamSynchronize(stream_));
+}
+
+Graph::~Graph() {
+  cudaGraphExecDestroy(exec_);
+  cudaEventDestroy(start_);
+  cudaEventDestroy(stop_);
+  cudaStreamDestroy(stream_);
+}
+
+double Graph::replay_us(const std::function<void(cudaStream_t)>& before) {
+  if (before) before(stream_);
+  check(cudaEventRecord(start_, stream_));
+  check(cudaGraphLaunch(exec_, stream_));
+  check(cudaEventRecord(stop_, stream_));
+  check(cudaEventSynchronize(stop_));
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, start_, stop_));
+  return ms * 1e3 / calls_;
+}
+
+double Graph::median_us(int reps, const std::function<void(cudaStream_t)>& before) {
+  for (int i = 0; i < 2; ++i) replay_us(before);
+  std::vector<double> us;
+  for (int i = 0; i < reps; ++i) us.push_back(replay_us(before));
+  std::nth_element(us.begin(), us.begin() + reps / 2, us.end());
+  return us[reps / 2];
+}
+
+}  // namespace moeopt::bench

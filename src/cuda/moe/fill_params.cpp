@@ -1,0 +1,88 @@
+#include "cuda/moe/fill_params.h"
+
+#include "cuda/moe/describe.h"
+
+namespace moeopt::cuda::moe {
+namespace {
+
+void fill_call(const moeopt_moe_args& args, Params& params) {
+  params.tokens = args.tokens;
+  params.tokens_device = args.tokens_device;
+  params.x = args.x;
+  params.x_stride = args.x_stride;
+  params.out = args.out;
+  params.out_stride = args.out_stride;
+  params.experts = static_cast<const std::byte*>(args.experts);
+  params.expert_stride = args.expert_stride;
+  params.shared = static_cast<const std::byte*>(args.shared);
+  params.router = args.router;
+  params.correction_bias = args.correction_bias;
+  params.shared_gate = args.shared_gate;
+  params.ids = args.ids;
+  params.given_weights = args.weights;
+  params.expert_map = args.expert_map;
+  params.out_ids = args.out_ids;
+  params.out_weights = args.out_weights;
+  params.out_counts = args.out_counts;
+}
+
+void fill_layer(const Shape& shape, const Config& config, Params& params) {
+  params.max_tokens = shape.max_tokens;
+  params.hidden = shape.hidden;
+  params.intermediate = shape.intermediate;
+  params.shared_intermediate = shape.shared_intermediate;
+  params.experts_total = shape.experts;
+  params.slots = shape.slots;
+  params.top_k = shape.top_k;
+  params.y_rows = shape.y_rows();
+  params.score = shape.score;
+  params.groups = shape.groups;
+  params.top_k_groups = shape.top_k_groups;
+  params.group_score = shape.group_score;
+  params.renormalise = shape.renormalise ? 1 : 0;
+  params.renormalise_epsilon = shape.renormalise_epsilon;
+  params.scale = shape.scale;
+  params.layout = expert_layout(shape);
+  params.shared_layout = shared_layout(shape);
+  params.gate_tokens = config.gate_tokens;
+  params.gate_rows = config.gate_rows;
+  params.route_everywhere = config.route_everywhere ? 1 : 0;
+}
+
+void fill_workspace(const WorkspaceLayout& w, std::byte* base, Params& params) {
+  const auto at = [base]<typename T>(T*& pointer, std::uint64_t offset) {
+    pointer = reinterpret_cast<T*>(base + offset);
+  };
+  at(params.counters, 0);
+  at(params.ticket, w.ticket);
+  at(params.sets, w.sets);
+  params.set_bytes = w.set_bytes;
+  params.token_tiles = w.token_tiles;
+  params.shared_tiles = w.shared_tiles;
+  params.gate_tiles = w.gate_tiles;
+  at(params.logits, w.logits);
+  at(params.y_slot, w.y_slot);
+  at(params.weights, w.weights);
+  at(params.expected, w.expected);
+  at(params.lists, w.lists);
+  at(params.x_quantised, w.x_quantised);
+  at(params.x_scales, w.x_scales);
+  at(params.h, w.h);
+  at(params.h_scales, w.h_scales);
+  at(params.h_shared, w.h_shared);
+  at(params.h_shared_scales, w.h_shared_scales);
+  params.y = base + w.y;
+}
+
+}  // namespace
+
+Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayout& workspace,
+                   const moeopt_moe_args& args) {
+  Params params{};
+  fill_call(args, params);
+  fill_layer(shape, config, params);
+  fill_workspace(workspace, static_cast<std::byte*>(args.workspace), params);
+  return params;
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,16 @@
+// A checked call, a layer and a workspace's address, as the kernel wants them. Pure arithmetic.
+// Invariant: every workspace pointer lies in [workspace, workspace + layout.bytes).
+#pragma once
+
+#include "cuda/moe/config.h"
+#include "cuda/moe/params.h"
+#include "cuda/moe/workspace.h"
+#include "moeopt.h"
+
+namespace moeopt::cuda::moe {
+
+// `args` as check_args returned them for this shape.
+Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayout& workspace,
+                   const moeopt_moe_args& args);
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,186 @@
+// The consumers' work before the GEMMs: router logits, and x to e4m3. Owned here: the order of the
+// logits' sums. Invariant: a logit depends on its token's x, its router row and H alone: K in
+// chunks of 64, chunk c summed by warp c % 8 in ascending order, the eight sums added in warp
+// order.
+#pragma once
+
+#include "cuda/moe/route.cuh"
+#include "cuda/moe/shared_state.cuh"
+
+namespace moeopt::cuda::moe {
+
+// Row r of the launch's router matrix: the experts', then the shared gate's.
+__device__ inline const std::byte* router_row(const Params& p, int row) {
+  const int experts = p.ids == nullptr ? p.experts_total : 0;
+  return row < experts ? static_cast<const std::byte*>(p.router) + std::int64_t{2} * row * p.hidden
+                       : static_cast<const std::byte*>(p.shared_gate);
+}
+
+__device__ inline uint4 load_16(const std::byte* from) {
+  return __ldg(reinterpret_cast<const uint4*>(from));
+}
+
+// Logits of up to 16 router rows x (8 kGroups) tokens by the 8 consumer warps.
+template <int kGroups, typename T>
+__device__ void gate_logits(const Params& p, SharedState<T>& s, int tokens, int first_token,
+                            int first_row, int rows, int consumer) {
+  const int warp = consumer / 32;
+  const int lane = consumer % 32;
+  const int quad = lane % 4;
+  // Lane (r, q) reads 16 bytes of its rows at K = 8 q: what one mma calls k = 2q, 2q + 1, 2q + 8,
+  // 2q + 9 are neighbours in memory here, for both operands alike. Rows and tokens beyond the last
+  // repeat it: mma keeps rows and columns apart, and theirs are dropped.
+  const std::byte* a_low = router_row(p, first_row + min(lane / 4, rows - 1)) + quad * 16;
+  const std::byte* a_high = router_row(p, first_row + min(lane / 4 + 8, rows - 1)) + quad * 16;
+  const std::byte* b[kGroups];
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const int token = min(first_token + 8 * g + lane / 4, tokens - 1);
+    b[g] = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride + quad * 16;
+  }
+  float sum[kGroups][4] = {};
+#pragma unroll(kGroups == 1 ? 4 : 2)
+  for (int chunk = warp; chunk < p.hidden / 64; chunk += kConsumerWarps) {
+    const int byte = chunk * 128;
+    uint4 low[2];
+    uint4 high[2];
+    uint4 token[kGroups][2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      low[half] = load_16(a_low + byte + half * 64);
+      high[half] = load_16(a_high + byte + half * 64);
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) token[g][half] = load_16(b[g] + byte + half * 64);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        mma_bf16(sum[g], low[half].x, high[half].x, low[half].y, high[half].y, token[g][half].x,
+                 token[g][half].y);
+        mma_bf16(sum[g], low[half].z, high[half].z, low[half].w, high[half].w, token[g][half].z,
+                 token[g][half].w);
+      }
+    }
+  }
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    float* mine = s.partial + warp * 128;
+    mine[(lane / 4) * 8 + 2 * quad] = sum[g][0];
+    mine[(lane / 4) * 8 + 2 * quad + 1] = sum[g][1];
+    mine[(lane / 4 + 8) * 8 + 2 * quad] = sum[g][2];
+    mine[(lane / 4 + 8) * 8 + 2 * quad + 1] = sum[g][3];
+    named_barrier(kConsumerBarrier, kConsumers);
+    const int row = consumer / 8;
+    const int token = first_token + 8 * g + consumer % 8;
+    if (consumer < 128 && row < rows && token < tokens) {
+      float total = 0;
+      for (int w = 0; w < kConsumerWarps; ++w) total += s.partial[w * 128 + consumer];
+      const int column = p.ids == nullptr ? first_row + row : p.experts_total;
+      p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+  }
+}
+
+template <typename T>
+__device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const Run& run,
+                                       const Task& task, int consumer) {
+  const int tokens = run.launch.tokens;
+  const int first_token = task.tile * p.gate_tokens;
+  const int total_rows =
+      (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
+  const int first_row = task.unit * p.gate_rows;
+  const int rows = min(p.gate_rows, total_rows - first_row);
+  if (p.gate_tokens == 8) {
+    gate_logits<1>(p, s, tokens, first_token, first_row, rows, consumer);
+  } else {
+    gate_logits<4>(p, s, tokens, first_token, first_row, rows, consumer);
+  }
+  if (consumer == 0) {
+    add_release(run.launch.dispatches ? run.gate_arrived + task.tile : &run.set->routed, 1);
+  }
+}
+
+// Top-k of 8 tokens, a warp a token; their rows join the experts' lists.
+__device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
+                                           const Task& task, int consumer) {
+  const int lane = consumer % 32;
+  const int token = task.tile * kWarpTokens + consumer / 32;
+  if (token < run.launch.tokens) {
+    if (run.launch.gate_tiles > 0) {
+      if (lane == 0) {
+        wait_for_count(run.gate_arrived + token / p.gate_tokens,
+                       static_cast<std::uint32_t>(run.launch.gate_units), "router logits");
+      }
+      __syncwarp();
+    }
+    dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
+  }
+  named_barrier(kConsumerBarrier, kConsumers);
+  if (consumer == 0) add_release(&run.set->routed, 1);
+}
+
+// Routes every token for this block alone, into shared memory.
+template <typename T>
+__device__ __noinline__ void route_task(const Params& p, SharedState<T>& s, const Run& run,
+                                        int consumer) {
+  const int lane = consumer % 32;
+  const int token = consumer / 32;
+  static_assert(kRouteEverywhereTokens <= kConsumerWarps);
+  if (token < run.launch.tokens) {
+    if (run.launch.gate_tiles > 0) {
+      if (lane == 0) {
+        wait_for_count(&run.set->routed,
+                       static_cast<std::uint32_t>(run.launch.gate_tiles * run.launch.gate_units),
+                       "router logits");
+      }
+      __syncwarp();
+    }
+    route_token_here(p, s.local, run, s.chosen[token], token, lane);
+  }
+  __syncwarp();
+  if (lane == 0) mbarrier_arrive(s.routed);
+}
+
+__device__ inline uint2 load_four(const std::byte* x, int group, int groups, int lane) {
+  return group < groups ? __ldg(reinterpret_cast<const uint2*>(x + group * 256 + lane * 8))
+                        : uint2{};
+}
+
+// x of 8 tokens to e4m3, a warp a token: scale = max(|x|, 1e-10) / 448 per 128 elements.
+__device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
+                                           int consumer) {
+  constexpr int kAhead = 8;
+  const int lane = consumer % 32;
+  const int token = task.tile * kWarpTokens + consumer / 32;
+  if (token < run.launch.tokens) {
+    const auto* x = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride;
+    std::byte* out = p.x_quantised + std::int64_t{1} * token * p.hidden;
+    const int groups = p.hidden / 128;
+    uint2 ahead[kAhead];  // loads in flight
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) ahead[i] = load_four(x, i, groups, lane);
+#pragma unroll 1
+    for (int group = 0; group < groups; ++group) {
+      const uint2 four = ahead[0];
+#pragma unroll
+      for (int i = 1; i < kAhead; ++i) ahead[i - 1] = ahead[i];
+      ahead[kAhead - 1] = load_four(x, group + kAhead, groups, lane);
+      const float v[4] = {low_bf16(four.x), high_bf16(four.x), low_bf16(four.y), high_bf16(four.y)};
+      float largest = fmaxf(fmaxf(fabsf(v[0]), fabsf(v[1])), fmaxf(fabsf(v[2]), fabsf(v[3])));
+      for (int step = 16; step > 0; step /= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+      }
+      const float scale = fmaxf(largest, 1e-10f) / 448.0f;
+      const std::uint32_t packed =
+          pack_e4m3(v[0] / scale, v[1] / scale) | pack_e4m3(v[2] / scale, v[3] / scale) << 16;
+      *reinterpret_cast<std::uint32_t*>(out + group * 128 + lane * 4) = packed;
+      if (lane == 0) p.x_scales[std::int64_t{1} * token * groups + group] = scale;
+    }
+  }
+  named_barrier(kConsumerBarrier, kConsumers);
+  if (consumer == 0) add_release(&run.set->quantised, 1);
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,142 @@
+// Warps 1 and 2: gather the tokens of each task, 128 bytes of K at a time, into the token ring.
+// Owned here: the ring's filling and its swizzle. Invariant: only rows of the task are written;
+// columns beyond hold whatever was there, which wgmma keeps apart and no epilogue reads.
+#pragma once
+
+#include "cuda/moe/route.cuh"
+#include "cuda/moe/shared_state.cuh"
+
+namespace moeopt::cuda::moe {
+
+template <typename T>
+class Loader {
+ public:
+  __device__ Loader(const Params& p, SharedState<T>& s)
+      : p_(p),
+        s_(s),
+        run_(s.run),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        warp_(static_cast<int>(threadIdx.x) / 32 - 1),
+        trace_(TraceRole::kLoader, threadIdx.x == 32) {}
+
+  __device__ void work() {
+    if (run_.first && warp_ == 0) clear_other_set();
+    Cursor<kTaskSlots> tasks;
+    for (;;) {
+      mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (loader)");
+      const TaskInfo info = s_.tasks[tasks.stage];
+      if (info.task.kind == TaskKind::kEnd) break;
+      stamp(trace_, TracePhase::kTask, info.task);
+      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
+        find_rows(info, tasks.stage);
+      }
+      // Once a task, though only the second GEMM's consumers look.
+      if (warp_ == 0 && lane_ == 0) mbarrier_arrive(s_.task_rows[tasks.stage]);
+      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) load(info);
+      __syncwarp();
+      if (lane_ == 0) mbarrier_arrive(s_.task_empty[tasks.stage]);
+      tasks.advance();
+    }
+    // The ring must be at rest before the block leaves.
+    asm volatile("cp.async.wait_all;" ::: "memory");
+  }
+
+ private:
+  // The counters of the next launch: nobody uses them in this one.
+  __device__ void clear_other_set() {
+    auto* other = reinterpret_cast<uint4*>(p_.sets + (run_.parity ^ 1u) * p_.set_bytes);
+    for (std::uint64_t i = lane_; i < p_.set_bytes / sizeof(uint4); i += 32) other[i] = uint4{};
+  }
+
+  // For each row of the task, where it is in x or h, and for the second GEMM where its y goes.
+  __device__ void find_rows(const TaskInfo& info, int slot) {
+    const bool shared = info.task.slot < 0;
+    const bool first = info.task.kind == TaskKind::kFirst;
+#pragma unroll 1
+    for (int row = lane_; row < info.rows; row += 32) {
+      const int entry = shared ? (info.first_row + row) * p_.top_k : list_of(p_, s_, info)[row];
+      const int token = entry / p_.top_k;
+      s_.source_row[warp_][row] = first ? token : info.h_row + row;
+      if (warp_ == 0) {
+        s_.y_row[slot][row] = token * p_.y_rows + (shared ? p_.top_k : entry - token * p_.top_k);
+      }
+    }
+    __syncwarp();
+  }
+
+  // The task's tokens: rows of x for the first GEMM, of h for the second.
+  __device__ void load(const TaskInfo& info) {
+    const bool shared = info.task.slot < 0;
+    const bool first = info.task.kind == TaskKind::kFirst;
+    if (first) {
+      if constexpr (T::kFp8) {
+        wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
+             "x in e4m3");
+      }
+    } else {
+      wait(info.ready, info.ready_count, "h");
+    }
+    const int width = first ? p_.hidden : shared ? p_.shared_intermediate : p_.intermediate;
+    const std::byte* from = first ? (T::kFp8 ? p_.x_quantised : static_cast<const std::byte*>(p_.x))
+                            : shared ? p_.h_shared
+                                     : p_.h;
+    const float* scales = first ? p_.x_scales : shared ? p_.h_shared_scales : p_.h_scales;
+    const std::int64_t stride = first && !T::kFp8 ? 2 * p_.x_stride : T::kElementBytes * width;
+    const int groups = width / 128;
+    stamp(trace_, TracePhase::kWaited, info.task);
+    const int chunk = lane_ % 8;
+    from += chunk * 16;
+    for (int first = 0; first < info.blocks; first += T::kBlocks) {
+      if (next_ == warp_) {
+        const int stage = tokens_.stage;
+        mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
+#pragma unroll
+        for (int b = 0; b < T::kBlocks; ++b) {
+          const int block = first + b;
+          if (block == info.blocks) break;
+          // Rows r and r + 4 of a lane differ in bit 2 of their swizzle.
+          std::uint32_t to =
+              shared_address(s_.tokens[stage]) + b * T::kTokenBlockBytes + lane_ / 8 * kBlockBytes;
+          const std::uint32_t even = (chunk ^ (lane_ / 8)) * 16;
+          const std::uint32_t odd = even ^ 64;
+          const std::byte* source = from + block * kBlockBytes;
+#pragma unroll 2
+          for (int row = lane_ / 8; row < info.rows; row += 8) {
+            copy_16(to + even, source + s_.source_row[warp_][row] * stride);
+            if (row + 4 < info.rows) {
+              copy_16(to + 4 * kBlockBytes + odd, source + s_.source_row[warp_][row + 4] * stride);
+            }
+            to += 8 * kBlockBytes;
+          }
+          if constexpr (T::kFp8) {
+            for (int row = lane_; row < info.rows; row += 32) {
+              copy_4(shared_address(s_.token_scales[stage] + b * T::kNMax + row),
+                     scales + std::int64_t{1} * s_.source_row[warp_][row] * groups + block);
+            }
+          }
+        }
+        mbarrier_arrive_after_copies(s_.tokens_full[stage]);
+      }
+      next_ = next_ == kLoaderWarps - 1 ? 0 : next_ + 1;
+      tokens_.advance();
+    }
+    __syncwarp();
+    stamp(trace_, TracePhase::kDone, info.task);
+  }
+
+  __device__ void wait(const std::uint32_t* count, std::uint32_t target, const char* what) {
+    if (lane_ == 0) wait_for_count(count, target, what);
+    __syncwarp();
+  }
+
+  const Params& p_;
+  SharedState<T>& s_;
+  const Run& run_;
+  int lane_;
+  int warp_;
+  int next_ = 0;  // the warp whose turn the next stage is
+  Cursor<T::kTokenStages> tokens_;
+  Tracer trace_;
+};
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,335 @@
+// Warp 0: draws tickets, turns counts into a schedule, tells the other warps each task and streams
+// its weights. Owned here: the weight ring's filling and the task ring's. Invariant: weights are
+// asked for in ticket order as soon as a stage is free, never waiting for tokens or h: the ring
+// does not drain between tasks, experts or GEMMs.
+#pragma once
+
+#include "cuda/moe/route.cuh"
+#include "cuda/moe/shared_state.cuh"
+
+namespace moeopt::cuda::moe {
+
+// tile_start and row_start from the rows of each slot. Lane l sums slots l * per .. l * per + per
+// - 1.
+template <typename T, typename RowsOf>
+__device__ void build_schedule(SharedState<T>& s, int slots, int lane, RowsOf rows_of_slot) {
+  constexpr int kAtOnce = 4;  // loads in flight
+  const int per = ceil_div(slots, 32);
+  int my_rows = 0;
+  int my_tiles = 0;
+#pragma unroll 1
+  for (int start = 0; start < per; start += kAtOnce) {
+    int rows[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int slot = lane * per + start + i;
+      rows[i] = start + i < per && slot < slots ? rows_of_slot(slot) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int slot = lane * per + start + i;
+      if (start + i >= per || slot >= slots) continue;
+      s.row_start[slot] = my_rows;  // within the lane so far
+      s.tile_start[slot] = my_tiles;
+      my_rows += rows[i];
+      my_tiles += ceil_div(rows[i], T::kNMax);
+    }
+  }
+  int row_end = my_rows;
+  int tile_end = my_tiles;
+#pragma unroll 1
+  for (int step = 1; step < 32; step *= 2) {
+    const int row = __shfl_up_sync(kAllLanes, row_end, step);
+    const int tile = __shfl_up_sync(kAllLanes, tile_end, step);
+    if (lane >= step) {
+      row_end += row;
+      tile_end += tile;
+    }
+  }
+#pragma unroll 1
+  for (int slot = lane * per; slot < min(lane * per + per, slots); ++slot) {
+    s.row_start[slot] += row_end - my_rows;
+    s.tile_start[slot] += tile_end - my_tiles;
+  }
+  if (lane == 31) {
+    s.scheduled = slots;
+    s.row_start[slots] = row_end;
+    s.tile_start[slots] = tile_end;
+  }
+  __syncwarp();
+}
+
+// This block's own routing (s.local.slot, an entry a lane) to a schedule of the experts that have
+// rows, in the order of their first entry; an expert's rows in the order of its entries. The same
+// in every block.
+template <typename T>
+__device__ void schedule_local(const Params& p, SharedState<T>& s, int tokens, int lane) {
+  const int slot = lane < tokens * p.top_k ? s.local.slot[lane] : -1;
+  const std::uint32_t same = __match_any_sync(kAllLanes, slot);
+  const int rank = __popc(same & ((1u << lane) - 1));
+  const bool first = slot >= 0 && rank == 0;
+  const std::uint32_t firsts = __ballot_sync(kAllLanes, first);
+  const int index = __popc(firsts & ((1u << lane) - 1));
+  const int rows = __popc(same);
+  int end = first ? rows : 0;
+#pragma unroll 1
+  for (int step = 1; step < 32; step *= 2) {
+    const int before = __shfl_up_sync(kAllLanes, end, step);
+    if (lane >= step) end += before;
+  }
+  const int start = end - rows;  // of a first entry
+  const int my_start = __shfl_sync(kAllLanes, start, __ffs(static_cast<int>(same)) - 1);
+  if (first) {
+    s.local_slot[index] = slot;
+    s.row_start[index] = start;
+    s.tile_start[index] = index;  // at most 32 rows: one tile
+  }
+  if (slot >= 0) s.local.list[my_start + rank] = lane;
+  if (lane == 31) {
+    s.scheduled = __popc(firsts);
+    s.row_start[s.scheduled] = end;
+    s.tile_start[s.scheduled] = s.scheduled;
+  }
+  __syncwarp();
+}
+
+template <typename T>
+class Producer {
+ public:
+  __device__ Producer(const Params& p, SharedState<T>& s)
+      : p_(p),
+        s_(s),
+        run_(s.run),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        trace_(TraceRole::kProducer, threadIdx.x == 0) {}
+
+  __device__ void work() {
+    trace_.stamp(TracePhase::kStart);
+    std::uint32_t ticket = run_.ticket;
+    auto limit = static_cast<std::uint32_t>(run_.launch.unrouted());
+#pragma unroll 1
+    for (bool routed = false;; routed = true) {
+      if (lane_ == 0) ticket = run_tasks(ticket, limit);
+      if (routed) break;
+      ticket = __shfl_sync(kAllLanes, ticket, 0);
+      limit = schedule(ticket);
+      trace_.stamp(TracePhase::kWaited);
+    }
+    if (lane_ != 0) return;
+    tell({.task = {TaskKind::kEnd, 0, 0, 0}});
+    trace_.stamp(TracePhase::kEnd);
+    // Every block draws exactly one ticket beyond the last task: the highest of them is the last
+    // draw of the launch.
+    if (ticket == limit + gridDim.x - 1) *p_.ticket = (run_.parity ^ 1u) << 31;
+  }
+
+ private:
+  // Weights to be streamed: of a task that the other warps know.
+  struct Stream {
+    const std::byte* from = nullptr;
+    std::uint64_t tile_bytes = 0;
+    int tiles = 0;
+    int blocks = 0;  // left
+    int stages = 0;  // of all of it
+  };
+
+  // Lane 0 alone. Runs tasks from `ticket` to the first ticket that is not below `limit`, and
+  // returns that one. The next ticket is drawn when the last ringful of a task's weights is to be
+  // asked for: early enough for the next task's tokens to be on their way in time, late enough for
+  // a block that is behind to be given less.
+  __device__ std::uint32_t run_tasks(std::uint32_t ticket, std::uint32_t limit) {
+    Stream at_hand;
+    bool more = ticket < limit;
+    if (!more) return ticket;
+    bool drawn = true;  // the task of `ticket` is to be begun
+#pragma unroll 1
+    for (;;) {
+      const int draw_at = drawn ? 0 : max(at_hand.stages - T::kWeightStages, 0);
+      const int begin_at = drawn ? 0 : min(draw_at + 2, at_hand.stages);  // the draw takes a while
+      Stream following;
+#pragma unroll 1
+      for (int stage = 0;; ++stage) {
+        if (stage == draw_at && !drawn) ticket = draw();
+        if (stage == begin_at) {
+          more = ticket < limit;
+          if (more) following = begin(ticket);
+        }
+        if (stage == at_hand.stages) break;
+        ask(at_hand);
+      }
+      if (!more) return ticket;
+      at_hand = following;
+      drawn = false;
+    }
+  }
+
+  __device__ std::uint32_t draw() const {
+    return atomicAdd(p_.ticket, 1u) & 0x7fffffffu;
+  }
+
+  // Returns the number of tickets that are tasks. `ticket`: this block's next.
+  __device__ std::uint32_t schedule(std::uint32_t ticket) {
+    const Launch& launch = run_.launch;
+    if (launch.tokens == 0) {
+      if (run_.first) report_counts(0);
+      return 0;
+    }
+    if (p_.route_everywhere) {
+      if (lane_ == 0) tell({.task = {TaskKind::kRoute, 0, 0, 0}});
+      mbarrier_wait(s_.routed, 0, "this block's routes");
+      schedule_local(p_, s_, launch.tokens, lane_);
+    } else {
+      if (lane_ == 0) {
+        prefetch_likely(ticket);
+        wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
+                       "routes");
+      }
+      __syncwarp();
+      build_schedule(s_, p_.slots, lane_,
+                     [&](int slot) { return static_cast<int>(__ldcg(run_.row_counts + slot)); });
+    }
+    if (run_.first) report_counts(s_.scheduled);
+    return static_cast<std::uint32_t>(launch.total(s_.tile_start[s_.scheduled]));
+  }
+
+  // With tokens enough that most experts will have rows, the task of this ticket is known before
+  // routing, but for chance: its weights are brought into the cache meanwhile. A wrong guess costs
+  // a little bandwidth, never a bit.
+  __device__ void prefetch_likely(std::uint32_t ticket) const {
+    constexpr int kBytes = 16 * kStageBytes;
+    const Launch& launch = run_.launch;
+    const int rank = static_cast<int>(ticket) - launch.unrouted();
+    if (launch.tokens * p_.top_k < 2 * p_.slots || rank < 0) return;
+    const int slot = rank / launch.units1;
+    if (slot >= p_.slots) return;
+    const std::uint64_t at = p_.layout.stage1(rank % launch.units1 * T::kMTiles, 0);
+    const auto bytes = static_cast<int>(min(std::uint64_t{kBytes}, p_.layout.bytes1() - at));
+    const std::byte* from = p_.experts + slot * p_.expert_stride + at;
+#pragma unroll 1
+    for (int done = 0; done < bytes; done += kStageBytes) prefetch(from + done, kStageBytes);
+  }
+
+  // What a launch reports once; rows per expert are known for the first `scheduled` entries of the
+  // schedule.
+  __device__ void report_counts(int scheduled) {
+    if (lane_ == 0) {
+      atomicAdd(reinterpret_cast<unsigned long long*>(&p_.counters->tokens),
+                static_cast<unsigned long long>(run_.launch.tokens));
+    }
+    if (p_.out_counts == nullptr) return;
+    for (int slot = lane_; slot < p_.slots; slot += 32) p_.out_counts[slot] = 0;
+    __syncwarp();
+    for (int i = lane_; i < scheduled; i += 32) {
+      p_.out_counts[slot_of(i)] = s_.row_start[i + 1] - s_.row_start[i];
+    }
+  }
+
+  __device__ int slot_of(int scheduled) const {
+    return p_.route_everywhere ? s_.local_slot[scheduled] : scheduled;
+  }
+
+  __device__ TaskInfo describe(const Task& task) const {
+    TaskInfo info{};
+    info.task = task;
+    info.expert = -1;
+    if (task.kind != TaskKind::kFirst && task.kind != TaskKind::kSecond) return info;
+    const bool shared = task.slot < 0;
+    const bool first = task.kind == TaskKind::kFirst;
+    if (!shared) info.expert = slot_of(task.slot);
+    const ExpertLayout& layout = shared ? p_.shared_layout : p_.layout;
+    const int expert_rows =
+        shared ? run_.launch.tokens : s_.row_start[task.slot + 1] - s_.row_start[task.slot];
+    info.first_row = task.tile * T::kNMax;
+    info.rows = min(expert_rows - info.first_row, T::kNMax);
+    info.h_row = (shared ? 0 : s_.row_start[task.slot]) + info.first_row;
+    info.blocks = first ? layout.blocks1() : layout.blocks2();
+    info.ready = run_.ready + (shared ? p_.token_tiles : s_.tile_start[task.slot]) + task.tile;
+    info.ready_count =
+        static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1);
+    return info;
+  }
+
+  __device__ Stream begin(std::uint32_t ticket) {
+    const Task task =
+        task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket), hint_);
+    stamp(trace_, TracePhase::kTask, task);
+    return tell(describe(task));
+  }
+
+  // Puts a task into the ring, with its scales on the way.
+  __device__ Stream tell(const TaskInfo& info) {
+    mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
+    s_.tasks[tasks_.stage] = info;
+    Mbarrier& full = s_.task_full[tasks_.stage];
+    const bool gemm = info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond;
+    if (T::kFp8 && gemm) {
+      copy_scales(info, full);
+    } else {
+      mbarrier_arrive(full);
+    }
+    tasks_.advance();
+    return gemm ? stream_of(info) : Stream{};
+  }
+
+  __device__ const std::byte* expert(const TaskInfo& info) const {
+    return info.task.slot < 0
+               ? p_.shared
+               : p_.experts + static_cast<std::uint64_t>(info.expert) * p_.expert_stride;
+  }
+  // 128-row tiles of the task's unit: kMTiles, or what is left of the matrix.
+  __device__ int tiles_of(const TaskInfo& info, const ExpertLayout& layout) const {
+    const int tiles = info.task.kind == TaskKind::kFirst ? layout.tiles1() : layout.tiles2();
+    return min(T::kMTiles, tiles - info.task.unit * T::kMTiles);
+  }
+
+  __device__ void copy_scales(const TaskInfo& info, Mbarrier& full) {
+    const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
+    const bool first = info.task.kind == TaskKind::kFirst;
+    const int tile = info.task.unit * T::kMTiles;
+    const int stride = first ? layout.scale1_stride() : layout.scale2_stride();
+    const auto bytes = static_cast<std::uint32_t>(stride * tiles_of(info, layout));
+    mbarrier_arrive_expect(full, bytes);
+    bulk_copy(s_.weight_scales[tasks_.stage],
+              expert(info) + (first ? layout.scales1(tile) : layout.scales2(tile)), bytes, full);
+  }
+
+  __device__ Stream stream_of(const TaskInfo& info) const {
+    const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
+    const int tile = info.task.unit * T::kMTiles;
+    return {.from = expert(info) + (info.task.kind == TaskKind::kFirst ? layout.stage1(tile, 0)
+                                                                       : layout.stage2(tile, 0)),
+            .tile_bytes = std::uint64_t{kStageBytes} * info.blocks,
+            .tiles = tiles_of(info, layout),
+            .blocks = info.blocks,
+            .stages = ceil_div(info.blocks, T::kBlocks)};
+  }
+
+  // Asks for the next stage of a stream once the ring has room.
+  __device__ void ask(Stream& stream) {
+    // Of a tile: with one tile a stage, two blocks of it (but for an odd last one).
+    const int taken = min(T::kBlocks, stream.blocks);
+    const auto bytes = static_cast<std::uint32_t>(kStageBytes * taken);
+    Mbarrier& full = s_.weights_full[weights_.stage];
+    mbarrier_wait(s_.weights_empty[weights_.stage], weights_.phase ^ 1, "a free weight stage");
+    mbarrier_arrive_expect(full, bytes * stream.tiles);
+    std::byte* to = s_.weights[weights_.stage];
+    bulk_copy(to, stream.from, bytes, full);
+    if (T::kMTiles > 1 && stream.tiles > 1) {
+      bulk_copy(to + kStageBytes, stream.from + stream.tile_bytes, bytes, full);
+    }
+    stream.from += bytes;
+    stream.blocks -= taken;
+    weights_.advance();
+  }
+
+  const Params& p_;
+  SharedState<T>& s_;
+  const Run& run_;
+  int lane_;
+  int hint_ = 0;
+  Cursor<kTaskSlots> tasks_;
+  Cursor<T::kWeightStages> weights_;
+  Tracer trace_;
+};
+
+}  // namespace moeopt::cuda::moe

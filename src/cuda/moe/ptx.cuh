@@ -1,0 +1,223 @@
+// Hopper's instructions under names. Owned here: every asm statement but wgmma's (wgmma.cuh).
+// Scopes and orders are in the names; addresses of shared memory are 32-bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#if defined(MOEOPT_MOE_WATCHDOG)
+#include <cstdio>
+#endif
+
+namespace moeopt::cuda::moe {
+
+__device__ inline std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// --- mbarriers ---------------------------------------------------------------------------------
+
+using Mbarrier = std::uint64_t;
+
+__device__ inline void mbarrier_init(Mbarrier& bar, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&bar)), "r"(arrivals)
+               : "memory");
+}
+// Makes initialised mbarriers visible to the async proxy.
+__device__ inline void fence_mbarrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ inline void mbarrier_arrive(Mbarrier& bar) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&bar)) : "memory");
+}
+__device__ inline void mbarrier_arrive_expect(Mbarrier& bar, std::uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&bar)),
+               "r"(bytes)
+               : "memory");
+}
+// Arrives once all of this thread's cp.async so far are complete; counts against the initial
+// number.
+__device__ inline void mbarrier_arrive_after_copies(Mbarrier& bar) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&bar))
+               : "memory");
+}
+__device__ inline bool mbarrier_try_wait(Mbarrier& bar, std::uint32_t parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(done)
+      : "r"(shared_address(&bar)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
+// --- copies ------------------------------------------------------------------------------------
+
+// `bytes` (a multiple of 16) of global memory into shared memory by the copy engine; `bar` is told.
+__device__ inline void bulk_copy(void* to, const void* from, std::uint32_t bytes, Mbarrier& bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&bar))
+      : "memory");
+}
+// Into the L2 cache.
+__device__ inline void prefetch(const void* from, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_16(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+__device__ inline void copy_4(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+// --- ordering across threads and proxies ---------------------------------------------------------
+
+// Ordinary writes to shared memory before, wgmma and copy engine after.
+__device__ inline void fence_async_shared() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+__device__ inline std::uint32_t load_acquire(const std::uint32_t* pointer) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer) : "memory");
+  return value;
+}
+__device__ inline void add_release(std::uint32_t* pointer, std::uint32_t value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
+}
+__device__ inline std::uint32_t add_acquire_release(std::uint32_t* pointer, std::uint32_t value) {
+  std::uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(pointer), "r"(value)
+               : "memory");
+  return before;
+}
+// All `threads` (a multiple of 32) that name this barrier meet.
+__device__ inline void named_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// --- matrix units ------------------------------------------------------------------------------
+
+// A wgmma operand: rows of 128 bytes in the 128-byte swizzle, groups of 8 rows 1024 bytes apart;
+// the tile starts on 1024 bytes. Adding (bytes >> 4) moves along K inside the 128 bytes.
+__device__ inline std::uint64_t swizzled_operand(std::uint32_t address) {
+  constexpr std::uint64_t kSwizzle128 = 1;
+  constexpr std::uint64_t kGroupStride = 1024;
+  return (kSwizzle128 << 62) | ((kGroupStride >> 4) << 32) | (std::uint64_t{1} << 16) |
+         ((address & 0x3ffff) >> 4);
+}
+__device__ inline void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Until at most kPending of the committed groups still run.
+template <int kPending>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// After a wait: keeps the compiler from reading an accumulator before it.
+template <int kCount>
+__device__ inline void pin(float (&registers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
+}
+
+// d[16 x 8] += a[16 x 16] b[16 x 8], bf16, float32 sums.
+__device__ inline void mma_bf16(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Transposes an 8 x 8 matrix of 16-bit values held by a warp: lane l has row l / 4, columns 2 (l %
+// 4) and the next, before and after.
+__device__ inline std::uint32_t transpose_8x8(std::uint32_t two) {
+  std::uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(two));
+  return out;
+}
+
+// --- conversions -------------------------------------------------------------------------------
+
+// Two floats to bf16, nearest even; `low` in the low half.
+__device__ inline std::uint32_t pack_bf16(float low, float high) {
+  std::uint32_t out;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  return out;
+}
+// Two floats to e4m3, nearest even, saturating; `low` in the low byte.
+__device__ inline std::uint32_t pack_e4m3(float low, float high) {
+  std::uint16_t out;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
+  return out;
+}
+__device__ inline float low_bf16(std::uint32_t two) {
+  return __uint_as_float(two << 16);
+}
+__device__ inline float high_bf16(std::uint32_t two) {
+  return __uint_as_float(two & 0xffff0000u);
+}
+
+template <int kRegisters>
+__device__ inline void release_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void claim_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// --- waiting -----------------------------------------------------------------------------------
+
+// Debug builds stop a wait that would never end; the others have no trace of it.
+class Watchdog {
+ public:
+#if defined(MOEOPT_MOE_WATCHDOG)
+  __device__ explicit Watchdog(const char* what) : what_(what), start_(now()) {}
+  __device__ void look() const {
+    if (now() - start_ < kPatienceNs) return;
+    if (threadIdx.x % 32 == 0)
+      printf("moeopt watchdog: block %d warp %d waits for %s\n", static_cast<int>(blockIdx.x),
+             static_cast<int>(threadIdx.x) / 32, what_);
+    __trap();
+  }
+
+ private:
+  static constexpr std::uint64_t kPatienceNs = 2'000'000'000;
+
+  __device__ static std::uint64_t now() {
+    std::uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
+  }
+  const char* what_;
+  std::uint64_t start_;
+#else
+  __device__ explicit Watchdog(const char* /*what*/) {}
+  __device__ void look() const {}
+#endif
+};
+
+__device__ inline void mbarrier_wait(Mbarrier& bar, std::uint32_t parity,
+                                     const char* what = "an mbarrier") {
+  const Watchdog watchdog(what);
+  while (!mbarrier_try_wait(bar, parity)) watchdog.look();
+}
+// Until *pointer >= target; what its writers released is visible then.
+__device__ inline void wait_for_count(const std::uint32_t* pointer, std::uint32_t target,
+                                      const char* what) {
+  const Watchdog watchdog(what);
+  while (load_acquire(pointer) < target) watchdog.look();
+}
+
+}  // namespace moeopt::cuda::moe

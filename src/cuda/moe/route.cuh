@@ -1,0 +1,263 @@
+// From logits to experts: top-k of a token by one warp, and what becomes of its slots. The rules
+// are those of cpu/reference/router.h. Invariant: k distinct experts, ties to the lower id, in
+// descending order of the value they were selected by; a NaN logit counts as -inf and is reported;
+// a token's routes depend on its logits alone.
+#pragma once
+
+#include "cuda/moe/shared_state.cuh"
+
+namespace moeopt::cuda::moe {
+
+inline constexpr std::uint32_t kAllLanes = 0xffffffffu;
+
+// Unsigned order of the result is the order of the floats; never 0, which marks what may not be
+// taken.
+__device__ inline std::uint32_t ordered_key(float value) {
+  const std::uint32_t bits = __float_as_uint(value + 0.0f);  // -0 is 0
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float key_value(std::uint32_t key) {
+  return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
+}
+__device__ inline float nan_to_lowest(float value) {
+  return isnan(value) ? -INFINITY : value;
+}
+__device__ inline float warp_sum(float value) {
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
+}
+
+// The experts are spread over the lanes in runs: expert kPerLane * lane + i is element i of the
+// lane, so that the lowest lane of equals has the lowest id.
+
+// Leaves 0 in the keys of all but the best groups.
+template <int kPerLane>
+__device__ void keep_best_groups(const Params& p, std::uint32_t (&key)[kPerLane], int lane) {
+  const int size = p.experts_total / p.groups;
+  std::uint32_t group_key = 0;  // of group `lane`
+#pragma unroll 1
+  for (int g = 0; g < p.groups; ++g) {
+    std::uint32_t best = 0;
+    std::uint32_t second = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if ((kPerLane * lane + i) / size != g) continue;
+      second = max(second, min(best, key[i]));
+      best = max(best, key[i]);
+    }
+    const std::uint32_t top = __reduce_max_sync(kAllLanes, best);
+    const int owner = __ffs(static_cast<int>(__ballot_sync(kAllLanes, best == top))) - 1;
+    const std::uint32_t next = __reduce_max_sync(kAllLanes, lane == owner ? second : best);
+    float value = key_value(top);
+    if (p.group_score == MOEOPT_GROUP_TOP2 && size > 1)
+      value = nan_to_lowest(value + key_value(next));
+    if (lane == g) group_key = ordered_key(value);
+  }
+  std::uint32_t kept = 0;
+#pragma unroll 1
+  for (int n = 0; n < p.top_k_groups; ++n) {
+    const std::uint32_t top = __reduce_max_sync(kAllLanes, group_key);
+    const int best = __ffs(static_cast<int>(__ballot_sync(kAllLanes, group_key == top))) - 1;
+    kept |= 1u << best;
+    if (lane == best) group_key = 0;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = kPerLane * lane + i;
+    if (expert < p.experts_total && (kept >> (expert / size) & 1u) == 0) key[i] = 0;
+  }
+}
+
+// The warp's token to chosen[0 .. k). NOTE: run once or twice a launch, its instructions come cold
+// from memory: few count for more than fast.
+template <int kPerLane>
+__device__ __noinline__ void choose_experts(const Params& p, const float* logits, Chosen* chosen,
+                                            int lane, int* has_nan_out) {
+  float score[kPerLane];
+  std::uint32_t key[kPerLane];
+  float largest = -INFINITY;
+  bool has_nan = false;
+  bool any_number = false;
+  const int first = kPerLane * lane;
+#pragma unroll
+  for (int i = 0; i < kPerLane; i += 4) {  // rows of logits are padded to 16 bytes
+    const float4 four = first + i < p.experts_total
+                            ? __ldcg(reinterpret_cast<const float4*>(logits + first + i))
+                            : float4{};
+    const float v[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) score[i + j] = first + i + j < p.experts_total ? v[j] : -INFINITY;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const bool nan = isnan(score[i]);
+    has_nan |= nan;
+    any_number |= first + i < p.experts_total && !nan;
+    key[i] = nan ? 1 : 0;
+    score[i] = nan_to_lowest(score[i]);
+    largest = fmaxf(largest, score[i]);
+  }
+  *has_nan_out = __any_sync(kAllLanes, has_nan);
+  any_number = __any_sync(kAllLanes, any_number) != 0;
+  if (p.score == MOEOPT_SOFTMAX) {
+    largest = key_value(__reduce_max_sync(kAllLanes, ordered_key(largest)));
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      score[i] = first + i < p.experts_total ? __expf(score[i] - largest) : 0.0f;
+      sum += score[i];
+    }
+    const float scale = __fdividef(1.0f, warp_sum(sum));
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) score[i] *= scale;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      score[i] = any_number ? __fdividef(1.0f, 1.0f + __expf(-score[i])) : NAN;
+    }
+  }
+  std::uint32_t best = 0;
+  int best_at = 0;
+  float best_score = 0;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    if (first + i >= p.experts_total) {
+      key[i] = 0;
+      continue;
+    }
+    const float bias = p.correction_bias != nullptr ? __ldg(p.correction_bias + first + i) : 0.0f;
+    key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));
+  }
+  if (p.groups > 1) keep_best_groups(p, key, lane);
+
+  const auto find_best = [&] {
+    best = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (key[i] > best) {
+        best = key[i];
+        best_at = i;
+        best_score = score[i];
+      }
+    }
+  };
+  find_best();
+#pragma unroll 1
+  for (int slot = 0; slot < p.top_k; ++slot) {
+    const std::uint32_t top = __reduce_max_sync(kAllLanes, best);
+    const int owner = __ffs(static_cast<int>(__ballot_sync(kAllLanes, best == top))) - 1;
+    if (lane == owner) {
+      chosen[slot] = {first + best_at, best_score};
+#pragma unroll
+      for (int i = 0; i < kPerLane; ++i) key[i] = i == best_at ? 0 : key[i];
+      find_best();
+    }
+  }
+  __syncwarp();
+  const float weight = lane < p.top_k ? chosen[lane].weight : 0.0f;
+  float factor = p.scale;
+  if (p.renormalise != 0) {
+    float sum = 0;
+#pragma unroll 1
+    for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
+    factor = __fdividef(factor, sum + p.renormalise_epsilon);
+  }
+  __syncwarp();
+  if (lane < p.top_k) chosen[lane].weight = weight * factor;
+  __syncwarp();
+}
+
+// What a token's slots become; lane s < k holds slot s.
+struct Route {
+  Chosen chosen;
+  int slot;      // of the expert, -1: not here
+  int y_slot;    // which y row the slot reads: its own, or that of the first slot with the same
+                 // expert
+  bool own;      // it is its own: a row of work
+  int expected;  // y rows that will arrive, the shared expert's too (same in all lanes)
+  float shared_weight;  // same in all lanes
+  int has_nan;
+};
+
+__device__ __forceinline__ Route route_token(const Params& p, Chosen* chosen, int token, int lane) {
+  Route r{};
+  r.chosen.id = -1;
+  const float* logits = p.logits + std::int64_t{1} * token * logits_stride(p.experts_total);
+  if (p.ids != nullptr) {
+    if (lane < p.top_k) {
+      r.chosen.id = __ldg(p.ids + std::int64_t{1} * token * p.top_k + lane);
+      r.chosen.weight = __ldg(p.given_weights + std::int64_t{1} * token * p.top_k + lane);
+    }
+    r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight));
+  } else if (p.experts_total <= 128) {
+    choose_experts<4>(p, logits, chosen, lane, &r.has_nan);
+  } else {
+    choose_experts<16>(p, logits, chosen, lane, &r.has_nan);
+  }
+  if (p.ids == nullptr && lane < p.top_k) r.chosen = chosen[lane];
+  r.slot = -1;
+  if (lane < p.top_k && r.chosen.id >= 0 && r.chosen.id < p.experts_total) {
+    r.slot = p.expert_map != nullptr ? __ldg(p.expert_map + r.chosen.id) : r.chosen.id;
+    if (r.slot >= p.slots) r.slot = -1;
+  }
+  const std::uint32_t same = __match_any_sync(kAllLanes, r.slot);
+  const int leader = __ffs(static_cast<int>(same)) - 1;
+  r.own = r.slot >= 0 && leader == lane;
+  r.y_slot = r.slot >= 0 ? leader : -1;
+  r.expected = __popc(__ballot_sync(kAllLanes, r.own)) + (p.shared_intermediate > 0 ? 1 : 0);
+  r.shared_weight = 1;
+  if (p.shared_gate != nullptr)
+    r.shared_weight = __fdividef(1.0f, 1.0f + __expf(-__ldcg(logits + p.experts_total)));
+  return r;
+}
+
+// What is done once per token in a launch, whoever does it.
+__device__ inline void report_token(const Params& p, const Route& r, int token, int lane) {
+  if (lane < p.top_k) {
+    const std::int64_t at = std::int64_t{1} * token * p.top_k + lane;
+    if (p.out_ids != nullptr) p.out_ids[at] = r.chosen.id;
+    if (p.out_weights != nullptr) p.out_weights[at] = r.chosen.weight;
+  }
+  if (r.has_nan != 0 && lane == 0) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(&p.counters->nan_tokens), 1ull);
+  }
+}
+
+// Routes a token for the whole launch: its rows join the experts' lists.
+__device__ inline void dispatch_token(const Params& p, const Run& run, Chosen* chosen, int token,
+                                      int lane) {
+  const Route r = route_token(p, chosen, token, lane);
+  if (r.own) {
+    const std::uint32_t rank = atomicAdd(run.row_counts + r.slot, 1u);
+    p.lists[std::int64_t{1} * r.slot * p.max_tokens + rank] = token * p.top_k + lane;
+  }
+  if (lane < p.top_k) {
+    p.y_slot[std::int64_t{1} * token * p.top_k + lane] = r.y_slot;
+    p.weights[std::int64_t{1} * token * p.y_rows + lane] = r.chosen.weight;
+  }
+  if (lane == 0) {
+    if (p.shared_intermediate > 0) {
+      p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] = r.shared_weight;
+    }
+    p.expected[token] = r.expected;
+  }
+  report_token(p, r, token, lane);
+}
+
+// Routes a token for this block.
+__device__ inline void route_token_here(const Params& p, LocalRoutes& local, const Run& run,
+                                        Chosen* chosen, int token, int lane) {
+  const Route r = route_token(p, chosen, token, lane);
+  if (lane < p.top_k) {
+    local.y_slot[token * p.top_k + lane] = r.y_slot;
+    local.weights[token * p.y_rows + lane] = r.chosen.weight;
+    local.slot[token * p.top_k + lane] = r.own ? r.slot : -1;
+  }
+  if (lane == 0) {
+    if (p.shared_intermediate > 0) local.weights[token * p.y_rows + p.top_k] = r.shared_weight;
+    local.expected[token] = r.expected;
+  }
+  if (run.first) report_token(p, r, token, lane);
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,136 @@
+// The order of a launch's work, as arithmetic: which ticket is which task. Owned here; the kernel's
+// producer and the CPU emulation in the tests run the same code. No CUDA header.
+// Invariant: a task waits only for tasks with lower tickets, so whoever holds the lowest unfinished
+// ticket can always go on, with any number of resident blocks.
+//
+// Tickets: [quantise x (fp8)] [gate] [dispatch]
+//          [first GEMM of the shared expert] [first GEMM of the routed experts]
+//          [second GEMM of the shared expert] [second GEMM of the routed experts] [combine]
+// Within a GEMM: expert by expert, then unit (rows of the weights), token tile innermost, so that
+// the weights of a unit are asked for close in time.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/moe/layout.h"
+
+namespace moeopt::cuda::moe {
+
+enum class TaskKind : std::int32_t {
+  kQuantise,  // tile: kWarpTokens tokens of x to e4m3
+  kGate,      // tile: gate_tokens tokens, unit: gate_rows router rows
+  kDispatch,  // tile: kWarpTokens tokens: top-k, into the experts' lists
+  kRoute,     // not ticketed: this block repeats the top-k of all tokens for itself
+  kFirst,     // h = silu(G x) * (U x) of one unit and token tile
+  kSecond,    // y = D h of one unit and token tile
+  kCombine,   // tile: combine_tokens tokens: out from y
+  kEnd,
+};
+
+inline constexpr int kWarpTokens = 8;  // a token a consumer warp
+
+// Sizes of a launch that are known before routing. The host fills in all but the tokens,
+// with_tokens() the rest.
+struct Launch {
+  int n_max;        // tokens of a GEMM task at most
+  int gate_tokens;  // tokens of a gate task; 0: no logits to make
+  int gate_units;   // groups of router rows per tile
+  bool quantises;
+  bool dispatches;                   // false: each block routes for itself
+  int units1, units2;                // weight units of an expert's two matrices
+  int shared_units1, shared_units2;  // 0: no shared expert
+
+  int tokens;
+  int quantise_tiles;
+  int gate_tiles;
+  int dispatch_tiles;
+  int shared_tiles;
+  int combine_tokens;
+  int combine_tiles;
+
+  MOEOPT_HOST_DEVICE constexpr Launch with_tokens(int count) const {
+    Launch launch = *this;
+    launch.tokens = count;
+    launch.quantise_tiles = quantises ? ceil_div(count, kWarpTokens) : 0;
+    launch.gate_tiles = gate_tokens > 0 ? ceil_div(count, gate_tokens) : 0;
+    launch.dispatch_tiles = dispatches ? ceil_div(count, kWarpTokens) : 0;
+    launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;
+    // A wave of blocks while that keeps the tokens of a block few.
+    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : 4;
+    launch.combine_tiles = ceil_div(count, launch.combine_tokens);
+    return launch;
+  }
+  // Tickets below this one need no routing.
+  MOEOPT_HOST_DEVICE constexpr int unrouted() const {
+    return quantise_tiles + gate_tiles * gate_units + dispatch_tiles + shared_tiles * shared_units1;
+  }
+  MOEOPT_HOST_DEVICE constexpr int total(int routed_tiles) const {
+    return unrouted() + shared_tiles * shared_units2 + routed_tiles * (units1 + units2) +
+           combine_tiles;
+  }
+};
+
+struct Task {
+  TaskKind kind;
+  int slot;  // index into the schedule's experts; -1: the shared one
+  int unit;  // of weight rows (gate: of router rows)
+  int tile;  // token tile within the expert (else: within the launch)
+};
+
+// tile_start[n + 1]: token tiles of the scheduled experts before; tile_start[n] is their sum.
+// Tickets below unrouted() never read it. `hint`: the expert of the last call, for the search;
+// start with 0.
+MOEOPT_HOST_DEVICE inline Task task_of(const Launch& launch, const std::int32_t* tile_start,
+                                       int scheduled, int ticket, int& hint) {
+  int rest = ticket;
+  if (rest < launch.quantise_tiles) return {TaskKind::kQuantise, -1, 0, rest};
+  rest -= launch.quantise_tiles;
+  const int gates = launch.gate_tiles * launch.gate_units;
+  if (rest < gates) {
+    return {TaskKind::kGate, -1, rest % launch.gate_units, rest / launch.gate_units};
+  }
+  rest -= gates;
+  if (rest < launch.dispatch_tiles) return {TaskKind::kDispatch, -1, 0, rest};
+  rest -= launch.dispatch_tiles;
+  const int shared = launch.shared_tiles;
+  if (rest < shared * launch.shared_units1) {
+    return {TaskKind::kFirst, -1, rest / shared, rest % shared};
+  }
+  rest -= shared * launch.shared_units1;
+  const int routed = tile_start[scheduled];
+  TaskKind kind = TaskKind::kFirst;
+  int units = launch.units1;
+  if (rest >= routed * units) {
+    rest -= routed * units;
+    if (rest < shared * launch.shared_units2) {
+      return {TaskKind::kSecond, -1, rest / shared, rest % shared};
+    }
+    rest -= shared * launch.shared_units2;
+    kind = TaskKind::kSecond;
+    units = launch.units2;
+    if (rest >= routed * units) return {TaskKind::kCombine, -1, 0, rest - routed * units};
+  }
+  // The last expert whose tiles start at or before this one; a block's tickets only grow, so it is
+  // mostly near the last one found, but for the second GEMM's beginning.
+  const int tile = rest / units;
+  if (tile_start[hint] > tile) hint = 0;
+  if (tile_start[hint + 1] <= tile) {
+    int low = hint + 1;
+    int high = scheduled;
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      if (tile_start[middle] <= tile) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    hint = low;
+  }
+  const int tiles = tile_start[hint + 1] - tile_start[hint];
+  const int rank = rest - tile_start[hint] * units;
+  if (tiles == 1) return {kind, hint, rank, 0};
+  return {kind, hint, rank / tiles, rank % tiles};
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,189 @@
+// What the roles of a block share: the compiled tile sizes, the rings and barriers in shared
+// memory, and where a launch's routing can be read. Owned here: sizes and who may write what.
+// Invariant: every ring and phase runs on across tasks, experts and GEMMs; none is ever reset.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/moe/config.h"
+#include "cuda/moe/layout.h"
+#include "cuda/moe/params.h"
+#include "cuda/moe/ptx.cuh"
+#include "cuda/moe/schedule.h"
+#include "cuda/moe/trace.cuh"
+#include "cuda/moe/workspace.h"
+
+namespace moeopt::cuda::moe {
+
+// Warps: 0 producer (tickets, schedule, weights), 1 and 2 token loaders, 3 publisher (releases what
+// the consumers stored), 4 .. 11 consumers (gate, top-k, wgmma, epilogues, combination), two
+// warpgroups.
+inline constexpr int kLoaderWarps = 2;
+inline constexpr int kPublisherWarp = 3;
+inline constexpr int kConsumerWarps = 8;
+inline constexpr int kConsumers = 32 * kConsumerWarps;
+inline constexpr int kThreads = 128 + kConsumers;
+// A block starts with 168 registers a thread: what consumers claim, the others must have released:
+// 128 * 104 + 256 * 200 = 384 * 168. More would wait for ever.
+inline constexpr int kProducerRegisters = 104;
+inline constexpr int kConsumerRegisters = 200;
+
+inline constexpr int kTaskSlots = 5;
+inline constexpr int kMaxSlots = 512;
+inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
+
+// Named barrier of the consumers; 0 is __syncthreads.
+inline constexpr int kConsumerBarrier = 1;
+
+template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
+struct Tile {
+  static constexpr Dtype kDtype = kDtype_;
+  static constexpr bool kFp8 = kDtype == Dtype::kFp8;
+  static constexpr int kElementBytes = kFp8 ? 1 : 2;
+  static constexpr int kMTiles = kMTiles_;
+  static constexpr int kNMax = kNMax_;
+  static constexpr int kWeightStages = kWeightStages_;
+  static constexpr int kTokenStages = kTokenStages_;
+  // K blocks of a stage: 32 KB of weights whatever the tile.
+  static constexpr int kBlocks = 2 / kMTiles;
+  static constexpr int kWeightStageBytes = kStageBytes * kMTiles * kBlocks;
+  static constexpr int kTokenBlockBytes = kNMax * kBlockBytes;
+  static constexpr int kTokenStageBytes = kTokenBlockBytes * kBlocks;
+  // Scales of the weights of one task: [m_tiles][2][H / 128] or [m_tiles][I / 128].
+  static constexpr int kScaleFloats = kFp8 ? kMTiles * kMaxBlocks : 4;
+  static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
+};
+
+// A task as the loaders and consumers see it.
+struct TaskInfo {
+  Task task;
+  int expert;                 // its slot; -1: the shared one
+  int rows;                   // tokens of the tile
+  int first_row;              // of the tile within its expert
+  int h_row;                  // of the tile's first row in h (h_shared when task.slot < 0)
+  int blocks;                 // of K
+  std::uint32_t* ready;       // counts finished units of h of this (expert, token tile)
+  std::uint32_t ready_count;  // when all are
+};
+
+// Routing of all tokens when each block repeats it (Config::route_everywhere).
+struct LocalRoutes {
+  std::int32_t y_slot[kRouteEverywhereSlots];
+  float weights[kRouteEverywhereSlots + kRouteEverywhereTokens];
+  std::int32_t expected[kRouteEverywhereTokens];
+  std::int32_t slot[kRouteEverywhereSlots];  // expert's slot, -1: absent or a repeat
+  std::int32_t list[kRouteEverywhereSlots];  // token * k + slot, expert by expert
+};
+
+// A slot of a token.
+struct Chosen {
+  std::int32_t id;
+  float weight;
+};
+inline constexpr int kMaxTopK = 16;
+
+// One launch as a block sees it. In shared memory, written before the roles part: registers are for
+// sums.
+struct Run {
+  Launch launch;
+  std::uint32_t ticket;         // this block's first
+  std::uint32_t parity;         // which counter set is this launch's
+  bool first;                   // this block drew ticket 0: it does what a launch does once
+  CounterSet* set;              // of this launch
+  std::uint32_t* row_counts;    // [slots]
+  std::uint32_t* ready;         // [token tiles][shared tiles]: finished units of h
+  std::uint32_t* gate_arrived;  // [gate tiles]: finished gate units
+  std::uint32_t* y_arrived;     // [tokens]: units of y rows, of all slots
+
+  // Where routing is read after it is known: this block's copy or the workspace.
+  const std::int32_t* y_slot;
+  const float* weights;
+  const std::int32_t* expected;
+};
+
+template <typename T>
+struct alignas(1024) SharedState {
+  std::byte weights[T::kWeightStages][T::kWeightStageBytes];
+  std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
+  float token_scales[T::kTokenStages][T::kTokenScales];
+  alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
+  float partial[kConsumerWarps * 16 * 8];                     // gate; of logits
+  float row_max[2][T::kFp8 ? kConsumerWarps * T::kNMax : 1];  // fp8: largest |h| per warp and token
+  std::int32_t y_row[kTaskSlots]
+                    [T::kNMax];  // second GEMM: where each token of the tile has its y row
+  // The schedule: of all slots, or, when each block routes for itself, of those with rows.
+  std::int32_t scheduled;
+  std::int32_t tile_start[kMaxSlots + 1];
+  std::int32_t row_start[kMaxSlots + 1];
+  std::int32_t local_slot[kRouteEverywhereSlots];
+  LocalRoutes local;
+  Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token
+  TaskInfo tasks[kTaskSlots];
+  Params params;  // for functions that are not inlined: there the kernel's own are slow to reach
+  std::int32_t source_row[kLoaderWarps][T::kNMax];  // of x or h, for each row of the loader's task
+  Run run;
+  std::int32_t last_of_tile;  // gate: this block finished a token tile
+
+  Mbarrier weights_full[T::kWeightStages];   // producer's expect_tx
+  Mbarrier weights_empty[T::kWeightStages];  // consumer warps
+  Mbarrier tokens_full[T::kTokenStages];     // 32 lanes of the loader of that block
+  Mbarrier tokens_empty[T::kTokenStages];    // consumer warps
+  Mbarrier task_full[kTaskSlots];            // producer
+  Mbarrier task_rows[kTaskSlots];            // first loader warp: y_row is written
+  Mbarrier task_stored[kTaskSlots];          // consumer warps: done with the task, results stored
+  Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
+  Mbarrier routed;                           // consumer warps: local is complete
+};
+
+// A place in a ring of n stages and the phase of its barriers.
+template <int kStages>
+struct Cursor {
+  int stage = 0;
+  std::uint32_t phase = 0;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+__device__ inline std::uint32_t* rows_of(CounterSet* set) {
+  return reinterpret_cast<std::uint32_t*>(set + 1);
+}
+
+// `drawn`: this block's first draw, parity in bit 31.
+template <typename T>
+__device__ void make_run(const Params& p, SharedState<T>& s, std::uint32_t drawn, int tokens) {
+  Run& run = s.run;
+  run.ticket = drawn & 0x7fffffffu;
+  run.parity = drawn >> 31;
+  run.first = run.ticket == 0;
+  run.set = reinterpret_cast<CounterSet*>(p.sets + run.parity * p.set_bytes);
+  run.row_counts = rows_of(run.set);
+  run.ready = run.row_counts + p.slots;
+  run.gate_arrived = run.ready + p.token_tiles + p.shared_tiles;
+  run.y_arrived = run.gate_arrived + p.gate_tiles;
+  run.y_slot = p.route_everywhere ? s.local.y_slot : p.y_slot;
+  run.weights = p.route_everywhere ? s.local.weights : p.weights;
+  run.expected = p.route_everywhere ? s.local.expected : p.expected;
+
+  run.launch = p.launch.with_tokens(tokens);
+}
+
+__device__ inline void stamp(Tracer& trace, TracePhase phase, const Task& task) {
+  trace.stamp(phase, static_cast<int>(task.kind), task.slot, task.unit);
+}
+
+// The entries (token * k + slot) of a routed task's rows.
+template <typename T>
+__device__ const std::int32_t* list_of(const Params& p, const SharedState<T>& s,
+                                       const TaskInfo& info) {
+  return p.route_everywhere
+             ? s.local.list + info.h_row
+             : p.lists + std::int64_t{1} * info.expert * p.max_tokens + info.first_row;
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,90 @@
+// Where everything lies in a workspace. Owned here: the offsets, computed alike by the host (sizes,
+// kernel parameters) and by tests. No CUDA header. Invariant: [0, control_bytes) is zero before the
+// first launch and between launches the kernel leaves it ready for the next; nothing beyond it is
+// read before the same launch wrote it.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/moe/config.h"
+#include "cuda/moe/layout.h"
+
+namespace moeopt::cuda::moe {
+
+// Counters that one launch uses while it clears the other launch's.
+struct CounterSet {
+  std::uint32_t routed;     // dispatched token tiles (route everywhere: gate tasks done)
+  std::uint32_t quantised;  // token tiles whose x is in e4m3
+  std::uint32_t padding[30];
+  // then: rows[slots], ready[token tiles + shared tiles], gate_arrived[gate tiles],
+  //       y_arrived[max_tokens]
+};
+
+struct WorkspaceLayout {
+  int token_tiles;   // most (expert, token tile) pairs of the routed experts
+  int shared_tiles;  // most token tiles of the shared expert
+  int gate_tiles;
+  std::uint64_t set_bytes;
+  // Offsets in bytes; the moeopt_moe_counters are at 0.
+  std::uint64_t ticket;  // u32: bit 31 the launch's parity, below it the next ticket
+  std::uint64_t sets;    // CounterSet x 2
+  std::uint64_t control_bytes;
+  std::uint64_t logits;       // f32 [max_tokens][logits_stride: experts, shared gate, padding]
+  std::uint64_t y_slot;       // i32 [max_tokens][k]: which y row a slot reads, -1: none
+  std::uint64_t weights;      // f32 [max_tokens][k + shared]
+  std::uint64_t expected;     // i32 [max_tokens]: y rows that will arrive
+  std::uint64_t lists;        // i32 [slots][max_tokens]: token * k + slot, in order of arrival
+  std::uint64_t x_quantised;  // e4m3 [max_tokens][H]; fp8 alone, as the next
+  std::uint64_t x_scales;     // f32 [max_tokens][H / 128]
+  std::uint64_t h;            // bf16 or e4m3 [max_tokens * k][I]
+  std::uint64_t h_scales;     // f32 [max_tokens * k][I / 128]
+  std::uint64_t h_shared;     // [max_tokens][I_shared]
+  std::uint64_t h_shared_scales;
+  std::uint64_t y;  // bf16 [max_tokens][k + shared][H]
+  std::uint64_t bytes;
+};
+
+inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
+  WorkspaceLayout w{};
+  const std::uint64_t tokens = static_cast<std::uint64_t>(s.max_tokens);
+  const std::uint64_t rows = tokens * static_cast<std::uint64_t>(s.top_k);
+  const int n = c.variant.n_max;
+  // Sum of ceil(rows_e / n) over slots is at most slots + all rows / n, and no more than a tile a
+  // row.
+  w.token_tiles = static_cast<int>(rows / static_cast<std::uint64_t>(n)) + s.slots;
+  w.shared_tiles = s.shared() ? ceil_div(s.max_tokens, n) : 0;
+  w.gate_tiles = ceil_div(s.max_tokens, c.gate_tokens);
+
+  std::uint64_t at = 256;  // the counters
+  const auto take = [&at](std::uint64_t bytes) {
+    const std::uint64_t here = at;
+    at = align_up(at + bytes, 256);
+    return here;
+  };
+  const auto u64 = [](int v) { return static_cast<std::uint64_t>(v); };
+  w.ticket = take(128);
+  w.set_bytes =
+      align_up(sizeof(CounterSet) + 4 * (u64(s.slots) + u64(w.token_tiles) + u64(w.shared_tiles) +
+                                         u64(w.gate_tiles) + tokens),
+               256);
+  w.sets = take(2 * w.set_bytes);
+  w.control_bytes = at;
+  w.logits = take(4 * tokens * u64(logits_stride(s.experts)));
+  w.y_slot = take(4 * rows);
+  w.weights = take(4 * tokens * u64(s.y_rows()));
+  w.expected = take(4 * tokens);
+  w.lists = take(4 * tokens * u64(s.slots));
+  const bool fp8 = s.dtype == Dtype::kFp8;
+  const std::uint64_t element = u64(s.element_bytes());
+  w.x_quantised = take(fp8 ? tokens * u64(s.hidden) : 0);
+  w.x_scales = take(fp8 ? tokens * u64(s.hidden / 128) * 4 : 0);
+  w.h = take(rows * u64(s.intermediate) * element);
+  w.h_scales = take(fp8 ? rows * u64(s.intermediate / 128) * 4 : 0);
+  w.h_shared = take(tokens * u64(s.shared_intermediate) * element);
+  w.h_shared_scales = take(fp8 ? tokens * u64(s.shared_intermediate / 128) * 4 : 0);
+  w.y = take(tokens * u64(s.y_rows()) * u64(s.hidden) * 2);
+  w.bytes = at;
+  return w;
+}
+
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,17 @@
+// Random cases over everything the library accepts.
+#pragma once
+
+#include "gpu/layer_case.h"
+
+namespace moeopt::gpu_test {
+
+// A small or medium layer of any kind.
+CasePlan draw_case(std::uint64_t seed);
+
+// A map of `experts` ids to `slots` slots in random order; ids beyond them are -1.
+std::vector<std::int32_t> draw_map(int experts, int slots, Rng& rng);
+
+// Weights for a description, packed plainly.
+ExpertsPlan plain_experts(const moeopt_moe_desc& desc, std::uint64_t seed);
+
+}  // namespace moeopt::gpu_test
