@@ -1,7 +1,8 @@
 # moeopt_library(NAME DEPS a b LIBS x y): the folder src/NAME as static library moeopt_NAME.
 # DEPS are folders below it (tools/check_includes.py holds the same arrows), LIBS outside ones.
-# A file foo_avx2.cpp, foo_avx512bf16.cpp or foo_amx.cpp holds code for that instruction set alone:
-# it gets the flags here, and may be entered only after base/cpu_features said yes.
+# A file foo_avx2.cpp, foo_avx512.cpp, foo_avx512bf16.cpp or foo_amx.cpp holds code for that
+# instruction set alone: it gets the flags here, and may be entered only after base/cpu_features said
+# yes.
 function(moeopt_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -13,6 +14,9 @@ function(moeopt_library name)
   foreach(source ${sources})
     if(source MATCHES "_avx2\\.cpp$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+    elseif(source MATCHES "_avx512\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+        "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq")
     elseif(source MATCHES "_avx512bf16\\.cpp$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
         "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16")

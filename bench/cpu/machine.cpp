@@ -75,6 +75,20 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles() {
   }
   _tile_release();
 }
+
+constexpr int kVectorSteps = 2000000;
+constexpr int kVectorSums = 16;  // more than latency times throughput
+
+__attribute__((target("avx512f"))) void multiply_vectors() {
+  __m512 sums[kVectorSums];  // all different, or one would be computed for all
+  for (int i = 0; i < kVectorSums; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  __m512 a = _mm512_set1_ps(0.5f);
+  for (int i = 0; i < kVectorSteps; ++i) {
+    __asm__ volatile("" : "+v"(a));  // keeps the loop
+    for (__m512& sum : sums) sum = _mm512_fmadd_ps(a, a, sum);
+  }
+  for (__m512& sum : sums) __asm__ volatile("" : "+v"(sum));
+}
 #endif
 
 std::uint64_t sum_bytes(const std::byte* data, std::size_t n) {
@@ -101,18 +115,27 @@ double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory) {
   return static_cast<double>(share * static_cast<std::size_t>(pool.threads())) / best;
 }
 
-double amx_peak(ThreadPool& pool) {
+MultiplyPeak multiply_peak(ThreadPool& pool) {
 #if defined(__x86_64__)
-  if (!cpu_features().amx_bf16) return 0;
-  double best = 1e30;
-  for (int pass = 0; pass < 5; ++pass) {
-    best = std::min(best, seconds_of([&] { pool.run([](int /*member*/) { multiply_tiles(); }); }));
+  const auto best_seconds = [&](void (*work)()) {
+    double best = 1e30;
+    for (int pass = 0; pass < 5; ++pass) {
+      best = std::min(best, seconds_of([&] { pool.run([&](int /*member*/) { work(); }); }));
+    }
+    return best;
+  };
+  if (cpu_features().amx_bf16) {
+    return {"bf16 tiles",
+            4.0 * kTileSteps * 16 * 16 * 32 * 2 * pool.threads() / best_seconds(multiply_tiles)};
   }
-  return 4.0 * kTileSteps * 16 * 16 * 32 * 2 * pool.threads() / best;
+  if (cpu_features().avx512) {
+    return {"AVX-512 float32", 2.0 * 16 * kVectorSums * kVectorSteps * pool.threads() /
+                                   best_seconds(multiply_vectors)};
+  }
 #else
   static_cast<void>(pool);
-  return 0;
 #endif
+  return {};
 }
 
 }  // namespace moeopt::bench

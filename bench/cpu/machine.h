@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string_view>
 
 #include "base/thread_pool.h"
 #include "tensor/tensor.h"
@@ -12,8 +13,12 @@ namespace moeopt::bench {
 // Bytes per second at which `pool` reads `memory`, the best of several passes.
 double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory);
 
-// bf16 multiply-adds (counted as two) per second of register tiles, operands in the first-level
-// cache; 0 without AMX.
-double amx_peak(ThreadPool& pool);
+// Multiply-adds (counted as two) per second of the fastest way this processor has to multiply bf16
+// weights, operands in registers or the first-level cache.
+struct MultiplyPeak {
+  std::string_view unit;  // "bf16 tiles", "AVX-512 float32"; empty when neither is there
+  double flops_per_s = 0;
+};
+MultiplyPeak multiply_peak(ThreadPool& pool);
 
 }  // namespace moeopt::bench

@@ -149,7 +149,7 @@ int run(int argc, char** argv) {
     std::ranges::fill(memory.bytes(), std::byte{1});
     bandwidth = read_bandwidth(team, memory.bytes());
   }
-  const double tile_flops = amx_peak(team);
+  const MultiplyPeak peak = multiply_peak(team);
 
   const ModelSpec spec = parse_model_spec(read_config(folder), "config.json");
   const auto source = open_tensors(folder);
@@ -166,7 +166,8 @@ int run(int argc, char** argv) {
       {"name", bench.name()},
       {"threads", threads},
       {"read_bytes_per_s", bandwidth},
-      {"tile_flops_per_s", tile_flops},
+      {"multiply_unit", peak.unit},
+      {"multiply_flops_per_s", peak.flops_per_s},
       {"prefill_tokens", prefill},
       {"prefill_s", median(prefills)},
       {"decode_s", median(decodes)},

@@ -196,11 +196,12 @@ int main(int argc, char** argv) {
   }
 
   ThreadPool team(threads);
-  const Floors floors{read_bandwidth(team, memory.bytes()), amx_peak(team)};
+  const MultiplyPeak peak = multiply_peak(team);
+  const Floors floors{read_bandwidth(team, memory.bytes()), peak.flops_per_s};
   Model model(memory.bytes().data());
   Bench bench(threads, isa, model, floors);
-  fmt::print("{}, {} threads, {} pages; reads {:.1f} GB/s, bf16 tiles {:.0f} GFLOP/s\n",
-             bench.name(), threads, small ? "4 KiB" : "huge", floors.bytes_per_s / 1e9,
+  fmt::print("{}, {} threads, {} pages; reads {:.1f} GB/s, {} {:.0f} GFLOP/s\n", bench.name(),
+             threads, small ? "4 KiB" : "huge", floors.bytes_per_s / 1e9, peak.unit,
              floors.flops_per_s / 1e9);
   fmt::print("{:<22}{:>6}{:>11}{:>10}{:>10}{:>11}{:>10}\n", "op", "rows", "ms", "GB/s", "GFLOP/s",
              "floor ms", "of floor");

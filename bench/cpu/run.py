@@ -6,8 +6,8 @@
         [--torch-python .venv/bin/python] [--llama-python .venv-llama/bin/python]
 
 FOLDER is what tools/random_model/random_model.py makes; without one it is made in build/ (needs
-numpy), and so is the benchmark's binary when it is not there. The machine's floors (read bandwidth, bf16
-tile peak) are measured first, by the same process as the first row. A competitor that is not
+numpy), and so is the benchmark's binary when it is not there. The machine's floors (read bandwidth,
+multiplications a second) are measured first, by the same process as the first row. A competitor that is not
 installed is reported as absent, never skipped silently. Run it on an idle machine.
 """
 
@@ -95,21 +95,21 @@ def main() -> int:
     rows["transformers"] = last_json(
         [args.torch_python, str(HERE / "time_transformers.py"), str(args.folder), *sizes])
 
-    bandwidth, peak = own["read_bytes_per_s"], own["tile_flops_per_s"]
+    bandwidth, peak = own["read_bytes_per_s"], own["multiply_flops_per_s"]
     decode_floor = own["token_bytes"] / bandwidth
     bytes_floor = own["all_bytes"] / bandwidth
     flops_floor = own["prefill_flops"] / peak if peak else 0.0
     prefill_floor = max(bytes_floor, flops_floor)
     print(f"{datetime.date.today()}  {cpu_name()}, {args.threads} threads, load {os.getloadavg()[0]:.1f}, "
           f"commit {commit()}")
-    print(f"reads {bandwidth / 1e9:.1f} GB/s, bf16 tiles {peak / 1e9:.0f} GFLOP/s; "
+    print(f"reads {bandwidth / 1e9:.1f} GB/s, {own['multiply_unit']} {peak / 1e9:.0f} GFLOP/s; "
           f"a token reads {own['token_bytes'] / 1e6:.0f} MB, a prefill {own['all_bytes'] / 1e9:.2f} GB "
           f"and {own['prefill_flops'] / 1e9:.0f} GFLOP")
     print(f"{'':<44}{'decode ms':>10}{'tok/s':>8}{'of floor':>9}"
           f"{f'prefill {args.prefill} ms':>16}{'tok/s':>8}{'of floor':>9}")
     print(f"{'floor':<44}{decode_floor * 1e3:>10.1f}{1 / decode_floor:>8.1f}{'':>9}"
           f"{prefill_floor * 1e3:>16.0f}{args.prefill / prefill_floor:>8.0f}{'':>9}"
-          f"   bytes {bytes_floor * 1e3:.0f} ms, tiles {flops_floor * 1e3:.0f} ms")
+          f"   bytes {bytes_floor * 1e3:.0f} ms, multiplications {flops_floor * 1e3:.0f} ms")
     for label, row in rows.items():
         if isinstance(row, str):
             print(f"{label:<44}{row}")

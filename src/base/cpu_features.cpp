@@ -1,5 +1,6 @@
 #include "base/cpu_features.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -13,7 +14,8 @@
 namespace moeopt {
 namespace {
 
-constexpr std::array<Isa, 4> kIsas = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Bf16, Isa::kAmx};
+constexpr std::array<Isa, 5> kIsas = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16,
+                                      Isa::kAmx};
 
 #if defined(__x86_64__)
 
@@ -59,6 +61,15 @@ std::string brand() {
   return std::string(all.substr(first, all.find_last_not_of(' ') - first + 1));
 }
 
+bool is_intel() {
+  const Registers r = cpuid(0);
+  std::array<char, 13> vendor{};
+  std::memcpy(vendor.data(), &r.ebx, 4);
+  std::memcpy(vendor.data() + 4, &r.edx, 4);
+  std::memcpy(vendor.data() + 8, &r.ecx, 4);
+  return std::string_view(vendor.data()) == "GenuineIntel";
+}
+
 CpuFeatures detect() {
   CpuFeatures features;
   features.brand = brand();
@@ -77,6 +88,7 @@ CpuFeatures detect() {
                     bit(seven.ebx, 17) /* DQ */ && bit(seven.ebx, 30) /* BW */ &&
                     bit(seven.ebx, 31) /* VL */;
   features.avx512_bf16 = features.avx512 && bit(seven_one.eax, 5);
+  features.slow_bf16_dots = features.avx512_bf16 && is_intel();
   features.amx_bf16 = features.avx512_bf16 && saves(kTiles) && bit(seven.edx, 22) /* BF16 */ &&
                       bit(seven.edx, 24) /* TILE */ && request_amx();
   return features;
@@ -98,6 +110,8 @@ std::string_view isa_name(Isa isa) {
       return "portable";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
     case Isa::kAvx512Bf16:
       return "avx512bf16";
     case Isa::kAmx:
@@ -119,6 +133,8 @@ bool CpuFeatures::has(Isa isa) const {
       return true;
     case Isa::kAvx2:
       return avx2;
+    case Isa::kAvx512:
+      return avx512;
     case Isa::kAvx512Bf16:
       return avx512_bf16;
     case Isa::kAmx:
@@ -130,7 +146,7 @@ bool CpuFeatures::has(Isa isa) const {
 Isa CpuFeatures::best() const {
   Isa best = Isa::kPortable;
   for (const Isa isa : kIsas) {
-    if (has(isa)) best = isa;
+    if (has(isa) && !(isa == Isa::kAvx512Bf16 && slow_bf16_dots)) best = isa;
   }
   return best;
 }
@@ -142,7 +158,8 @@ const CpuFeatures& cpu_features() {
 
 std::span<const Isa> supported_isas() {
   // Each set contains those before it, so the supported ones are a prefix.
-  return std::span(kIsas).first(static_cast<std::size_t>(cpu_features().best()) + 1);
+  const auto end = std::ranges::find_if_not(kIsas, [](Isa isa) { return cpu_features().has(isa); });
+  return {kIsas.begin(), end};
 }
 
 }  // namespace moeopt

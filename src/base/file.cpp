@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/mapping_guard.h"
 
 namespace moeopt {
 namespace {
@@ -143,6 +144,7 @@ MappedFile::MappedFile(const InputFile& file) {
   void* address = ::mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, file.descriptor_, 0);
   if (address == MAP_FAILED) refuse(file.path(), "map", errno);
   bytes_ = {static_cast<const std::byte*>(address), size_bytes};
+  guard_mapping(bytes_, file.path());
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
@@ -160,7 +162,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (bytes_.empty()) return;
+  unguard_mapping(bytes_);
+  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 void MappedFile::drop_pages(std::uint64_t offset, std::uint64_t size_bytes) const {

@@ -58,8 +58,9 @@ class InputFile {
 // the kernel declines is read when it is touched.
 void read_ahead(std::span<const std::byte> mapped);
 
-// A regular file mapped read-only for its lifetime. Its size is that of the moment it was opened: a
-// file that another process truncates later raises SIGBUS on access, as with every mapping.
+// A regular file mapped read-only for its lifetime. Its size is that of the moment it was opened:
+// what another process truncates later reads as zeros, and throw_if_cut() (base/mapping_guard.h)
+// tells.
 class MappedFile {
  public:
   MappedFile() = default;

@@ -32,10 +32,16 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& word, std::uint3
 
 class ThreadPool::Worker {
  public:
-  Worker(ThreadPool& pool, int member) : thread_([&pool, member] { pool.serve(member); }) {}
+  Worker(ThreadPool& pool, int member)
+      : thread_([this, &pool, member] { pool.serve(*this, member); }) {}
+
+  // The run that was claimed last: by this worker, which then does its part, or by the caller, who
+  // then goes on without it.
+  alignas(64) std::atomic<std::uint32_t> claimed{0};
+  std::atomic<std::uint32_t> done{0};  // the last run whose part this worker has ended
 
  private:
-  std::jthread thread_;
+  std::jthread thread_;  // last: it uses the others
 };
 
 ThreadPool::ThreadPool(int threads) {
@@ -53,29 +59,38 @@ ThreadPool::~ThreadPool() {
   workers_.clear();
 }
 
-void ThreadPool::run_erased(Erased work, const void* context) {
+void ThreadPool::run_erased(Erased work, const void* context, bool everyone) {
   if (workers_.empty()) {
     work(context, 0);
     return;
   }
   work_ = work;
   context_ = context;
-  running_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  const std::uint32_t run = generation_.fetch_add(1, std::memory_order_release) + 1;
   generation_.notify_all();
   work(context, 0);
-  for (std::uint32_t left; (left = running_.load(std::memory_order_acquire)) != 0;) {
-    wait_for_change(running_, left);
+  for (const auto& worker : workers_) {
+    const bool came = everyone || worker->claimed.exchange(run, std::memory_order_acq_rel) == run;
+    if (!came) continue;
+    for (std::uint32_t done; (done = worker->done.load(std::memory_order_acquire)) != run;) {
+      wait_for_change(worker->done, done);
+    }
   }
 }
 
-void ThreadPool::serve(int member) {
-  std::uint32_t seen = 0;
+void ThreadPool::serve(Worker& worker, int member) {
+  std::uint32_t run = 0;
   while (true) {
-    seen = wait_for_change(generation_, seen);
+    run = wait_for_change(generation_, run);
     if (stopping_.load(std::memory_order_relaxed)) return;
+    std::uint32_t last = worker.claimed.load(std::memory_order_relaxed);
+    if (static_cast<std::int32_t>(run - last) <= 0 ||
+        !worker.claimed.compare_exchange_strong(last, run, std::memory_order_acq_rel)) {
+      continue;  // too late: the caller has gone on, perhaps through several runs
+    }
     work_(context_, member);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    worker.done.store(run, std::memory_order_release);
+    worker.done.notify_one();
   }
 }
 

@@ -1,8 +1,8 @@
 // A fixed team of threads that runs one function at a time, and the tickets by which its members
 // share work items.
-// Invariant: run() allocates nothing and returns after every member has; what a member wrote is
-// visible to the caller then. Which member does what must never change a result: items are handed
-// out in whatever order the threads come.
+// Invariant: run() and share() allocate nothing and return after every member that began has ended;
+// what a member wrote is visible to the caller then. Which member does what must never change a
+// result: items are handed out in whatever order the threads come.
 #pragma once
 
 #include <atomic>
@@ -27,10 +27,15 @@ class ThreadPool {
   // inside `work`, and from one thread at a time. `work` must not throw.
   template <typename Work>
   void run(const Work& work) {
-    static_assert(std::is_invocable_v<const Work&, int>);
-    run_erased(
-        [](const void* context, int member) { (*static_cast<const Work*>(context))(member); },
-        &work);
+    run_erased(erase<Work>(), &work, true);
+  }
+
+  // The same for work of which any member can do all: calls work(0) here, and work(member) on the
+  // members that come before that has returned. On a busy machine the others may have no processor
+  // for milliseconds, and are not waited for.
+  template <typename Work>
+  void share(const Work& work) {
+    run_erased(erase<Work>(), &work, false);
   }
 
   // Calls item(index, member) for every 0 <= index < n, each once, on whichever member is free.
@@ -42,7 +47,7 @@ class ThreadPool {
       return;
     }
     std::atomic<int> next{0};
-    run([&](int member) {
+    share([&](int member) {
       for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) item(i, member);
     });
   }
@@ -51,15 +56,18 @@ class ThreadPool {
   using Erased = void (*)(const void* context, int member);
   class Worker;
 
-  void run_erased(Erased work, const void* context);
-  void serve(int member);
+  template <typename Work>
+  static Erased erase() {
+    static_assert(std::is_invocable_v<const Work&, int>);
+    return [](const void* context, int member) { (*static_cast<const Work*>(context))(member); };
+  }
+  void run_erased(Erased work, const void* context, bool everyone);
+  void serve(Worker& worker, int member);
 
   Erased work_ = nullptr;
   const void* context_ = nullptr;
-  // Counts runs. Workers wait for it to move, the caller for running_
-  // to reach zero.
+  // Counts runs. Workers wait for it to move.
   alignas(64) std::atomic<std::uint32_t> generation_{0};
-  alignas(64) std::atomic<std::uint32_t> running_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::unique_ptr<Worker>> workers_;
 };

@@ -1,7 +1,6 @@
 #include "checkpoint/hub_cache.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <system_error>
 #include <vector>
 
@@ -67,12 +66,6 @@ std::optional<std::string> read_ref(const fs::path& repository, const std::strin
 }
 
 }  // namespace
-
-std::optional<std::string> process_environment(const std::string& name) {
-  const char* value = std::getenv(name.c_str());
-  if (value == nullptr) return std::nullopt;
-  return value;
-}
 
 std::optional<HubName> parse_hub_name(std::string_view text) {
   HubName name{.repository = std::string(text), .revision = std::string(kMainRevision)};

@@ -4,16 +4,13 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 
-namespace moeopt {
+#include "base/environment.h"
 
-// Value of an environment variable; nullopt when it is not set.
-using EnvironmentLookup = std::function<std::optional<std::string>(const std::string&)>;
-std::optional<std::string> process_environment(const std::string& name);
+namespace moeopt {
 
 // The first that is set of HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub and
 // ~/.cache/huggingface/hub, whether it exists or not; nullopt without HOME.

@@ -16,7 +16,7 @@ struct ModelDescription {
 };
 
 // A folder (config.json alone is enough), a name in the Hugging Face cache, else a known model.
-// Errors as resolve_model, with the known names in the hint.
+// Errors as resolve_model; a misspelt known name is suggested in the hint.
 ModelDescription describe_model(const std::string& name_or_path);
 
 }  // namespace moeopt::cli

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/mapping_guard.h"
 
 namespace moeopt::cpu {
 
@@ -32,6 +33,7 @@ CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const Executi
   }
   weights_ = std::make_unique<Weights>(spec_, source,
                                        buffer<float>("vectors", Weights::vector_elements(spec_)));
+  throw_if_cut();
   bind_buffers();
   worker_ = std::thread([this] { work(); });
 }
@@ -252,6 +254,7 @@ void CpuBackend::run(Step& step) {
   forward.kv_layers_done = plan.signal_kv() ? &step.kv_layers_done : nullptr;
   forward_->run(forward);
   sample(step);
+  throw_if_cut();  // before anyone sees what was made of the zeros
   n_steps_.fetch_add(1, std::memory_order_relaxed);
   n_tokens_.fetch_add(n_tokens, std::memory_order_relaxed);
 }

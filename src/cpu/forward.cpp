@@ -80,9 +80,7 @@ void Forward::count_fp8(const Matrix& w, std::uint64_t products) {
 
 void Forward::add_branch(int rows) {
   const auto n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(spec_.hidden);
-  float* residual = buffers_.residual.data();
-  const float* branch = buffers_.branch.data();
-  for (std::size_t i = 0; i < n; ++i) residual[i] += branch[i];
+  ops_.add(buffers_.branch.data(), n, buffers_.residual.data());
 }
 
 void Forward::publish_kv(const ForwardStep& step, int layer) const {

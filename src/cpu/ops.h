@@ -85,6 +85,8 @@ class CpuOps {
   // allowed.
   virtual void rms_norm(const float* x, int rows, std::span<const float> weight, double epsilon,
                         float* out) = 0;
+  // to[i] += x[i]
+  virtual void add(const float* x, std::size_t n, float* to) = 0;
   // out[r] = W x[r] + bias; bias may be empty.
   virtual void linear(const float* x, int rows, const Matrix& w, std::span<const float> bias,
                       float* out) = 0;
@@ -119,8 +121,8 @@ enum class Precision {
 // KV cache is float32.
 std::unique_ptr<CpuOps> make_reference_ops(Precision precision = Precision::kFloat);
 
-// Tiles for the best instruction set of this CPU, or the named one ("amx", "avx512bf16", "avx2",
-// "portable"; Error(kUsage) when the CPU lacks it), on `threads` threads.
+// Tiles for the best instruction set of this CPU, or the named one ("amx", "avx512bf16",
+// "avx512", "avx2", "portable"; Error(kUsage) when the CPU lacks it), on `threads` threads.
 std::unique_ptr<CpuOps> make_fast_ops(int threads, const std::string& isa);
 
 }  // namespace moeopt::cpu

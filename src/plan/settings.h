@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/hub_cache.h"  // EnvironmentLookup
+#include "base/environment.h"
 
 namespace moeopt {
 

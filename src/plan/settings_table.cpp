@@ -74,7 +74,7 @@ std::vector<SettingRow> make_rows() {
       {std::move(block_tokens), &Settings::block_tokens, "16"},
       {integer("threads", 1, 1024, "N", "CPU threads (auto: one a physical core)"),
        &Settings::threads, "auto"},
-      {choice("isa", {"auto", "portable", "avx2", "avx512bf16", "amx"},
+      {choice("isa", {"auto", "portable", "avx2", "avx512", "avx512bf16", "amx"},
               "instruction set of the CPU tiles"),
        &Settings::isa, "auto"},
   };

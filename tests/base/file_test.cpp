@@ -1,8 +1,11 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <cstdlib>
@@ -14,6 +17,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/mapping_guard.h"
 
 namespace moeopt {
 namespace {
@@ -145,6 +149,46 @@ TEST_F(FileTest, DroppedPagesComeBack) {
   mapped.drop_pages(1, 10);
   mapped.drop_pages(text.size(), 0);
   EXPECT_EQ(text_of(mapped.bytes()), text);
+}
+
+TEST_F(FileTest, TruncatedWhileMappedReadsZerosAndTells) {
+  const std::string text(100'000, 'x');
+  const fs::path whole = write("whole", text);
+  const fs::path cut = write("cut", text);
+  const MappedFile first(whole);
+  {
+    const MappedFile second(cut);
+    throw_if_cut();
+    fs::resize_file(cut, 5000);
+    EXPECT_EQ(second.bytes()[0], std::byte{'x'});
+    throw_if_cut();  // nothing that is missing was touched
+    EXPECT_EQ(second.bytes()[99'999], std::byte{0});
+    EXPECT_EQ(second.bytes()[50'000], std::byte{0});
+    try {
+      throw_if_cut();
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIo);
+      EXPECT_THAT(error.what(), testing::HasSubstr(cut.string() + ": was truncated"));
+    }
+    EXPECT_EQ(text_of(first.bytes()), text);
+  }
+  throw_if_cut();  // gone with its mapping
+}
+
+TEST_F(FileTest, OtherBusErrorsStillEndTheProgram) {
+  const fs::path file = write("a", std::string(100'000, 'x'));
+  const MappedFile guarded(file);
+  EXPECT_EXIT(
+      {
+        const int descriptor = ::open(file.c_str(), O_RDONLY);
+        const auto* unguarded = static_cast<const volatile char*>(
+            ::mmap(nullptr, 100'000, PROT_READ, MAP_SHARED, descriptor, 0));
+        fs::resize_file(file, 10);
+        static_cast<void>(unguarded[50'000]);
+        std::exit(0);
+      },
+      [](int status) { return !WIFEXITED(status) || WEXITSTATUS(status) != 0; }, "");
 }
 
 }  // namespace

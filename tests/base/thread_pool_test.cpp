@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -58,6 +60,42 @@ TEST_P(ThreadPoolTest, WakesAfterIdling) {
 
 TEST_P(ThreadPoolTest, MayBeDestroyedUnused) {
   const ThreadPool pool(GetParam());
+}
+
+TEST_P(ThreadPoolTest, SharesAmongThoseWhoCome) {
+  ThreadPool pool(GetParam());
+  const auto members = static_cast<std::size_t>(GetParam());
+  std::vector<std::atomic<int>> inside(members);
+  for (int run = 0; run < 2000; ++run) {
+    std::vector<int> calls(members);
+    pool.share([&](int member) {
+      const auto at = static_cast<std::size_t>(member);
+      ++inside[at];
+      ++calls[at];
+      if (run % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+      --inside[at];
+    });
+    EXPECT_EQ(calls[0], 1);
+    for (std::size_t i = 0; i < members; ++i) {
+      ASSERT_LE(calls[i], 1);
+      ASSERT_EQ(inside[i], 0) << "member " << i << " was left behind in run " << run;
+    }
+  }
+}
+
+// Sixteen threads cannot all wake while the caller does nothing: it must go on without the others.
+TEST(ThreadPool, SharingDoesNotWaitForThoseWhoDoNotCome) {
+  ThreadPool pool(16);
+  std::atomic<int> calls{0};
+  constexpr int kRuns = 500;
+  for (int run = 0; run < kRuns; ++run) {
+    pool.share([&](int) { ++calls; });
+  }
+  EXPECT_GE(calls, kRuns);
+  EXPECT_LT(calls, 16 * kRuns);
+  std::atomic<int> everyone{0};
+  pool.run([&](int) { ++everyone; });
+  EXPECT_EQ(everyone, 16);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolTest, testing::Values(1, 2, 7));

@@ -46,6 +46,7 @@ expect "too long a prompt" 2 "context" "$program" run "$tiny" --max-model-len 16
 expect "bad temperature" 2 "temperature" "$program" run "$tiny" --prompt x --temperature -1
 expect "inspect" 0 "Qwen3MoeForCausalLM" "$program" inspect "$tiny"
 expect "inspect a known model" 0 "30\.5 B" "$program" inspect Qwen3-30B-A3B
+expect "a misspelt known model" 5 "did you mean Qwen3-30B-A3B" "$program" inspect Qwen3-30B-A3
 expect "plan a known model" 0 "estimated" "$program" plan Qwen3-30B-A3B --hardware h200x1
 expect "plan that cannot fit" 3 "fit" "$program" plan DeepSeek-V3 --hardware h100x1
 expect "doctor" 0 "can serve" "$program" doctor

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 #include <thread>
 
@@ -186,6 +187,36 @@ TEST_F(CpuBackendTest, LogitsAreOfTheRowsThatAskedInOrder) {
     EXPECT_EQ(result.sampled[static_cast<std::size_t>(sample)].id,
               std::max_element(row, row + static_cast<std::ptrdiff_t>(vocab)) - row);
   }
+}
+
+// A shard that somebody overwrites while the model runs: the step fails, the program does not.
+TEST(CpuBackendFiles, AShardCutWhileMappedFailsTheStep) {
+  namespace fs = std::filesystem;
+  std::string pattern = (fs::temp_directory_path() / "moeopt-cut-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const fs::path folder = pattern;
+  const Golden golden = load_golden("qwen2");
+  fs::copy(golden.folder, folder, fs::copy_options::recursive);
+  fs::path shard;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") shard = entry.path();
+  }
+  {
+    const LoadedModel model = load_model(folder);
+    const ExecutionLimits limits = small_limits(1, 40, 4, 12);
+    CpuBackend backend(model.spec, *model.source, limits, make_fast_ops(2, ""));
+    const std::vector<std::int32_t> table = plain_table(limits);
+    logits_of(backend, 0, golden.prompt, 0, table);
+    fs::resize_file(shard, 4096);
+    try {
+      logits_of(backend, 0, golden.prompt, 0, table);
+      ADD_FAILURE() << "the step did not fail";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kIo);
+      EXPECT_THAT(error.what(), testing::HasSubstr(shard.string()));
+    }
+  }
+  fs::remove_all(folder);
 }
 
 TEST_F(CpuBackendTest, CountsWhatItRan) {

@@ -1,5 +1,7 @@
 // W x by every instruction set this machine has: right, and a row's bits the same in any batch.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -95,6 +97,30 @@ TEST_P(FastLinearTest, PlaceInMemoryDoesNotMatter) {
       }
     }
   }
+}
+
+// The result ends where memory does: nothing may be written, nor asked for, behind it.
+TEST_P(FastLinearTest, NothingIsTouchedBehindTheResult) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t bytes = 64 * page;
+  auto* memory = static_cast<std::byte*>(
+      ::mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  ASSERT_EQ(::mprotect(memory + bytes, page, PROT_NONE), 0);
+  for (const DType dtype : kDTypes) {
+    for (const int out : {1, 2, 3, 5, 7, 30, 32, 33, 66}) {
+      for (const int rows : {1, 3, 4, 16, 23}) {
+        const RandomMatrix w(out, 40, dtype, 57);
+        const std::vector<float> x = random_floats(static_cast<std::size_t>(rows * 40), 58);
+        OwnedOps owned = fast_ops(1, GetParam(), spec_of_width(40), rows);
+        const std::vector<float> expected = product(owned, w, x.data(), rows);
+        auto* to = reinterpret_cast<float*>(memory + bytes) - rows * out;
+        owned.ops->linear(x.data(), rows, w.matrix(), {}, to);
+        ASSERT_EQ(std::memcmp(to, expected.data(), expected.size() * sizeof(float)), 0);
+      }
+    }
+  }
+  ::munmap(memory, bytes + page);
 }
 
 TEST_P(FastLinearTest, ThreadsDoNotShow) {

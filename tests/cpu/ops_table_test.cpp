@@ -48,11 +48,24 @@ struct LinearCase {
 };
 
 const LinearCase kLinearCases[] = {
-    {DType::kF32, 13, 44, 3},     {DType::kF32, 131, 45, 20},     {DType::kF32, 64, 256, 1},
-    {DType::kBF16, 13, 44, 3},    {DType::kBF16, 131, 45, 20},    {DType::kBF16, 64, 256, 1},
-    {DType::kBF16, 33, 1, 2},     {DType::kBF16, 1, 300, 5},      {DType::kBF16, 96, 512, 70},
-    {DType::kF16, 40, 77, 4},     {DType::kF8E4M3, 128, 128, 1},  {DType::kF8E4M3, 200, 300, 7},
-    {DType::kF8E4M3, 20, 44, 18}, {DType::kF8E4M3, 384, 512, 40},
+    {DType::kF32, 13, 44, 3},
+    {DType::kF32, 131, 45, 20},
+    {DType::kF32, 64, 256, 1},
+    {DType::kBF16, 13, 44, 3},
+    {DType::kBF16, 131, 45, 20},
+    {DType::kBF16, 64, 256, 1},
+    {DType::kBF16, 33, 1, 2},
+    {DType::kBF16, 1, 300, 5},
+    {DType::kBF16, 96, 512, 70},
+    {DType::kF16, 40, 77, 4},
+    {DType::kF8E4M3, 128, 128, 1},
+    {DType::kF8E4M3, 200, 300, 7},
+    {DType::kF8E4M3, 20, 44, 18},
+    {DType::kF8E4M3, 384, 512, 40},
+    // Rows and inputs for more than one block of each.
+    {DType::kF32, 9, 2100, 13},
+    {DType::kBF16, 40, 1100, 14},
+    {DType::kF8E4M3, 33, 1100, 15},
 };
 
 TEST_P(OpsTable, Linear) {
@@ -127,6 +140,16 @@ TEST_P(OpsTable, RmsNorm) {
       ops_->rms_norm(x.data() + 4 * width, 1, weight, epsilon, alone.data());
       EXPECT_TRUE(std::equal(alone.begin(), alone.end(), out.begin() + 4 * width));
     }
+  }
+}
+
+TEST_P(OpsTable, Add) {
+  for (const std::size_t n : {1u, 333u, 16384u, 50'001u}) {  // one part, several, a last short one
+    const auto x = random_rows(rng_, n);
+    const auto before = random_rows(rng_, n);
+    auto got = before;
+    ops_->add(x.data(), n, got.data());
+    for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(got[i], before[i] + x[i]) << i << " of " << n;
   }
 }
 

@@ -35,6 +35,7 @@ class RecordingOps final : public CpuOps {
                 float* out) override {
     ops_->rms_norm(x, rows, weight, epsilon, out);
   }
+  void add(const float* x, std::size_t n, float* to) override { ops_->add(x, n, to); }
   void linear(const float* x, int rows, const Matrix& w, std::span<const float> bias,
               float* out) override {
     ops_->linear(x, rows, w, bias, out);

@@ -21,7 +21,7 @@ struct Region {
 };
 
 // Every region of the workspace and the bytes that its documentation in workspace.h promises.
-std::vector<Region> regions_of(const Params& p, const Shape& s, const WorkspaceLayout& w) {
+std::vector<Region> regions_of(const Params& p, const Shape& s) {
   const auto n = [](int value) { return static_cast<std::uint64_t>(value); };
   const std::uint64_t rows = n(s.max_tokens) * n(s.top_k);
   const bool fp8 = s.dtype == Dtype::kFp8;
@@ -86,7 +86,7 @@ TEST(FillParams, WorkspaceRegionsAreApartAndInBounds) {
     moeopt_moe_args args{};
     args.workspace = reinterpret_cast<void*>(kBase);
     const Params params = fill_params(shape, config, layout, args);
-    std::vector<Region> regions = regions_of(params, shape, layout);
+    std::vector<Region> regions = regions_of(params, shape);
     std::sort(regions.begin(), regions.end(), [](const Region& a, const Region& b) {
       return reinterpret_cast<std::uintptr_t>(a.start) < reinterpret_cast<std::uintptr_t>(b.start);
     });

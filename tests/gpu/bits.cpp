@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <thread>
 
 #include "gpu/groups.h"
@@ -32,8 +33,8 @@ constexpr Shape kShapes[] = {
 constexpr int kMaxTokens[] = {1, 8, 64, 512, 4096};
 
 std::vector<std::int32_t> draw_rows(int n, int of, Rng& rng) {
-  std::vector<std::int32_t> rows;
-  for (int r = 0; r < of; ++r) rows.push_back(r);
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(of));
+  std::iota(rows.begin(), rows.end(), 0);
   rng.shuffle(rows);
   rows.resize(static_cast<std::size_t>(n));
   return rows;

@@ -1,6 +1,7 @@
 #include "gpu/draw.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace moeopt::gpu_test {
 namespace {
@@ -81,8 +82,8 @@ void draw_batch(const moeopt_moe_desc& desc, BatchPlan& batch, Rng& rng) {
 }  // namespace
 
 std::vector<std::int32_t> draw_map(int experts, int slots, Rng& rng) {
-  std::vector<std::int32_t> order;
-  for (int i = 0; i < std::max(experts, slots); ++i) order.push_back(i < slots ? i : -1);
+  std::vector<std::int32_t> order(static_cast<std::size_t>(std::max(experts, slots)), -1);
+  std::iota(order.begin(), order.begin() + slots, 0);
   rng.shuffle(order);
   order.resize(static_cast<std::size_t>(experts));
   return order;

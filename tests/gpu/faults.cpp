@@ -136,10 +136,10 @@ void ties(Case& c, Arena& arena, bool fp8, int tokens, std::uint64_t seed) {
   layer.scale = 0.7f;  // with weights of a third sums of bf16 lie on the boundary of two too often
   const Rig rig(arena, layer, batch, seed);
   const moeopt_moe_desc& desc = rig.desc;
-  const auto row_bytes = static_cast<std::size_t>(desc.hidden) * sizeof(Bf16Bits);
-  const auto copy_row = [&](int from, int to) {
-    check(cudaMemcpyAsync(rig.inputs.router + to * desc.hidden,
-                          rig.inputs.router + from * desc.hidden, row_bytes,
+  const auto copy_row = [&](std::int64_t from, std::int64_t to) {
+    const std::int64_t hidden = desc.hidden;
+    check(cudaMemcpyAsync(rig.inputs.router + to * hidden, rig.inputs.router + from * hidden,
+                          static_cast<std::size_t>(hidden) * sizeof(Bf16Bits),
                           cudaMemcpyDeviceToDevice, arena.stream().get()),
           "copy a router row");
   };

@@ -1,6 +1,8 @@
 // CUDA graphs: a captured call is one kernel node, and its replays follow the count on the device.
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "gpu/groups.h"
 #include "gpu/model_layers.h"
 #include "gpu/rig.h"
@@ -94,8 +96,8 @@ void test_replays(Suite& suite, Arena& arena, bool fp8, int max_tokens) {
     BatchPlan batch;
     batch.tokens = max_tokens;
     Rig rig(arena, small_desc(fp8, max_tokens), batch, seed);
-    std::vector<std::int32_t> rows;
-    for (int r = 0; r < max_tokens; ++r) rows.push_back(r);
+    std::vector<std::int32_t> rows(static_cast<std::size_t>(max_tokens));
+    std::iota(rows.begin(), rows.end(), 0);
     const Rig first(arena, rig, rows, max_tokens);
     rng.shuffle(rows);
     const Rig second(arena, rig, rows, max_tokens);

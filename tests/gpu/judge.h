@@ -20,7 +20,10 @@ struct Bounds {
   double frobenius;
   double row;
 };
-inline constexpr Bounds kBf16Bounds{1e-3, 3e-3};
+// Measured on right kernels: Frobenius up to 1.6e-3 (H = 7168: what wgmma drops along K turns
+// roundings of h, of y and of the output over, each the square root of the one before), rows up
+// to 3.0e-3.
+inline constexpr Bounds kBf16Bounds{2e-3, 4e-3};
 // fp8, stage (b): against float64 that was fed the kernel's own h.
 inline constexpr Bounds kFp8Bounds{2e-3, 4e-3};
 // fp8, stage (a): the kernel's h against the specification's.
@@ -31,7 +34,7 @@ struct HBounds {
   double scale;      // relative error of a scale
   double dropped;
 };
-inline constexpr HBounds kHBounds{0.03, 0x1p-7, 0x1p-10};
+inline constexpr HBounds kHBounds{0.03, 0x1p-7, 0x1p-13};
 
 struct Verdict {
   double frobenius = 0;

@@ -34,6 +34,7 @@ std::vector<double> offsets_of(Spread spread, int experts, Rng& rng) {
 std::vector<std::int32_t> draw_ids(int rows, int experts, int top_k,
                                    const std::vector<double>& offsets, Rng& rng) {
   std::vector<std::int32_t> ids;
+  ids.reserve(elements(rows, top_k));
   std::vector<std::pair<double, std::int32_t>> keys(static_cast<std::size_t>(experts));
   for (int r = 0; r < rows; ++r) {
     for (int e = 0; e < experts; ++e) {
@@ -77,6 +78,7 @@ void make_router(Arena& arena, const moeopt_moe_desc& desc, const BatchPlan& pla
   if (plan.spread != Spread::kUniform) {
     const Arena::Scope scope(arena);
     std::vector<float> column;
+    column.reserve(offsets.size());
     for (const double offset : offsets) column.push_back(static_cast<float>(offset) / kOffsetInput);
     set_column(inputs.router, desc.hidden, arena.upload(column), desc.experts, stream);
     set_column(

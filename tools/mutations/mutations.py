@@ -23,6 +23,7 @@ ROUNDING = "src/cpu/reference/rounding.h"
 FAST = "src/cpu/fast/moe.cpp"
 FAST_EXPERTS = "src/cpu/fast/experts.cpp"
 FAST_DOT = "src/cpu/fast/dot_product.h"
+FAST_WIDE = "src/cpu/fast/wide_product.h"
 FAST_STRIPS = "src/cpu/fast/strips.cpp"
 
 CALL_EXPERT = "swiglu<Real>(x, weights_.experts[here], input_.rounding, y_, h_out, scratch_);"
@@ -155,6 +156,11 @@ FAST_CODE = [
              "const Packing up = packing_for(kind_of(w.up), false);\n"
              "    group.in = packing_for(kind_of(w.gate), false);\n"),
     Mutation("fast: K tail dropped", FAST_DOT, "if (k == end) return;", "return;"),
+    Mutation("fast: K tail of widened weights dropped", FAST_WIDE, "    if (k < end) {\n      store(to + (k - begin),",
+             "    if (k < begin) {\n      store(to + (k - begin),"),
+    Mutation("fast: earlier blocks of K forgotten", FAST_WIDE, "if (!block.first) {", "if (block.first && !block.last) {"),
+    Mutation("fast: fp8 scales of the first block of K for all", FAST_WIDE,
+             "kScaled ? strip.scales + begin / kScaleBlock : nullptr", "kScaled ? strip.scales : nullptr"),
     Mutation("fast: one fp8 scale for the whole row", FAST_STRIPS,
              "scales[block] = scale_at(w, first, block * kScaleBlock);",
              "scales[block] = scale_at(w, first, 0);"),

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "cpu/fast/kernels.h"
-#include "cpu/fast/lanes.h"
+#include "cpu/fast/lane_sums.h"
 
 namespace moeopt::cpu::fast {
 namespace {
@@ -115,15 +115,16 @@ inline typename Dot::Weight load_weight_some(const unsigned char* p, int n) {
 template <class Dot, int kFeatures, int kRows>
 inline void accumulate_range(const Strip& strip, const unsigned char* const* w,
                              const unsigned char* const* x, int begin, int end,
-                             F (&sums)[kFeatures][kRows]) {
+                             SpreadPrefetch& prefetch, F (&sums)[kFeatures][kRows]) {
   int k = begin;
   for (; k + Dot::kStep <= end; k += Dot::kStep) {
+    if (k % kPrefetchInputs == 0) prefetch.ask();
     typename Dot::Weight weight[kFeatures];
     for (int f = 0; f < kFeatures; ++f) {
       weight[f] = Dot::load_weight(w[f] + static_cast<std::size_t>(k) * Dot::kWeightBytes);
     }
     for (int r = 0; r < kRows; ++r) {
-      const auto input = Dot::load_input(x[r] + static_cast<std::size_t>(k) * Dot::kInputBytes);
+      const auto input = Dot::load_input(x[r] + skip(k, Dot::kInputBytes));
       for (int f = 0; f < kFeatures; ++f) {
         sums[f][r] = Dot::accumulate(sums[f][r], weight[f], input);
       }
@@ -135,7 +136,7 @@ inline void accumulate_range(const Strip& strip, const unsigned char* const* w,
         load_weight_some<Dot>(w[f] + static_cast<std::size_t>(k) * Dot::kWeightBytes,
                               strip.k - k < Dot::kStep ? strip.k - k : Dot::kStep);
     for (int r = 0; r < kRows; ++r) {
-      const auto input = Dot::load_input(x[r] + static_cast<std::size_t>(k) * Dot::kInputBytes);
+      const auto input = Dot::load_input(x[r] + skip(k, Dot::kInputBytes));
       sums[f][r] = Dot::accumulate(sums[f][r], weight, input);
     }
   }
@@ -143,65 +144,69 @@ inline void accumulate_range(const Strip& strip, const unsigned char* const* w,
 
 template <class Dot, int kFeatures, int kRows>
 inline void product_block(const Strip& strip, int first_feature, const unsigned char* packed,
-                          std::size_t row_bytes, float* out, std::size_t out_stride) {
+                          float* out, std::size_t out_stride, SpreadPrefetch& prefetch) {
   const unsigned char* w[kFeatures];
   const unsigned char* x[kRows];
   for (int f = 0; f < kFeatures; ++f) {
     w[f] = strip.weights + static_cast<std::size_t>(first_feature + f) * strip.stride_bytes;
   }
-  for (int r = 0; r < kRows; ++r) x[r] = packed + static_cast<std::size_t>(r) * row_bytes;
+  const std::size_t row_bytes = padded_inputs(strip.k) * Dot::kInputBytes;
+  for (int r = 0; r < kRows; ++r) x[r] = packed + skip(r, row_bytes);
 
   F totals[kFeatures][kRows] = {};
   if constexpr (Dot::kScaled) {
     for (int begin = 0; begin < strip.k; begin += kScaleBlock) {
       const int end = begin + kScaleBlock < strip.k ? begin + kScaleBlock : strip.k;
       F sums[kFeatures][kRows] = {};
-      accumulate_range<Dot, kFeatures, kRows>(strip, w, x, begin, end, sums);
+      accumulate_range<Dot, kFeatures, kRows>(strip, w, x, begin, end, prefetch, sums);
       const F scale = broadcast(strip.scales[begin / kScaleBlock]);
       for (int f = 0; f < kFeatures; ++f) {
         for (int r = 0; r < kRows; ++r) totals[f][r] = fma(sums[f][r], scale, totals[f][r]);
       }
     }
   } else {
-    accumulate_range<Dot, kFeatures, kRows>(strip, w, x, 0, strip.k, totals);
+    accumulate_range<Dot, kFeatures, kRows>(strip, w, x, 0, strip.k, prefetch, totals);
   }
-  for (int f = 0; f < kFeatures; ++f) {
-    for (int r = 0; r < kRows; ++r) {
-      out[static_cast<std::size_t>(r) * out_stride + static_cast<std::size_t>(first_feature + f)] =
-          sum(totals[f][r]);
-    }
-  }
+  store_sums(totals, out + first_feature, out_stride);
 }
 
+// Features whose weights are read side by side.
+template <class Dot>
+inline constexpr int kFeaturesAtOnce = Dot::kScaled || kLanes < 16 ? 2 : 4;
+
 template <class Dot, int kRows>
-inline void product_rows(const Strip& strip, const unsigned char* packed, std::size_t row_bytes,
-                         float* out, std::size_t out_stride) {
-  constexpr int kFeatures = Dot::kScaled || kLanes < 16 ? 2 : 4;
+inline void product_rows(const Strip& strip, const unsigned char* packed, float* out,
+                         std::size_t out_stride, SpreadPrefetch& prefetch) {
+  constexpr int kFeatures = kFeaturesAtOnce<Dot>;
   int f = 0;
   for (; f + kFeatures <= strip.features; f += kFeatures) {
-    product_block<Dot, kFeatures, kRows>(strip, f, packed, row_bytes, out, out_stride);
+    product_block<Dot, kFeatures, kRows>(strip, f, packed, out, out_stride, prefetch);
   }
   for (; f < strip.features; ++f) {
-    product_block<Dot, 1, kRows>(strip, f, packed, row_bytes, out, out_stride);
+    product_block<Dot, 1, kRows>(strip, f, packed, out, out_stride, prefetch);
   }
 }
 
 template <class Dot>
 void dot_product(const Strip& strip, const void* packed, int n_rows, float* out,
-                 std::size_t out_stride) {
+                 std::size_t out_stride, Upcoming next) {
   const std::size_t row_bytes = padded_inputs(strip.k) * Dot::kInputBytes;
   const auto* rows = static_cast<const unsigned char*>(packed);
+  // Two and three rows cost hardly more than one: both wait for the weights.
+  const int calls = n_rows / 4 + n_rows % 4 / 2 + n_rows % 2;
+  const int blocks = calls * strip.features / kFeaturesAtOnce<Dot>;
+  SpreadPrefetch prefetch(next, blocks * (strip.k / kPrefetchInputs));
+  const auto multiply = [&]<int kRows>(int r) {
+    product_rows<Dot, kRows>(strip, rows + skip(r, row_bytes), out + skip(r, out_stride),
+                             out_stride, prefetch);
+  };
   int r = 0;
-  for (; r + 4 <= n_rows; r += 4) {
-    const auto first = static_cast<std::size_t>(r);
-    product_rows<Dot, 4>(strip, rows + first * row_bytes, row_bytes, out + first * out_stride,
-                         out_stride);
+  for (; r + 4 <= n_rows; r += 4) multiply.template operator()<4>(r);
+  if (r + 2 <= n_rows) {
+    multiply.template operator()<2>(r);
+    r += 2;
   }
-  for (; r < n_rows; ++r) {
-    const auto first = static_cast<std::size_t>(r);
-    product_rows<Dot, 1>(strip, rows + first * row_bytes, row_bytes, out + first * out_stride,
-                         out_stride);
-  }
+  if (r < n_rows) multiply.template operator()<1>(r);
 }
 
 inline std::size_t packed_float_tile_bytes(int k) {
@@ -211,20 +216,17 @@ inline std::size_t packed_float_tile_bytes(int k) {
 // Row-major floats, zero beyond k.
 inline void pack_float_tile(bool round, const float* const* rows, int n_rows, int k, void* out) {
   const std::size_t width = padded_inputs(k);
-  auto* packed = static_cast<float*>(out);
   for (int r = 0; r < n_rows; ++r) {
-    float* row = packed + static_cast<std::size_t>(r) * width;
-    int i = 0;
-    for (; i + kLanes <= k; i += kLanes) {
-      const F v = load(rows[r] + i);
-      store(row + i, round ? round_bf16(v) : v);
+    float* to = static_cast<float*>(out) + skip(r, width);
+    for (int i = 0; i < static_cast<int>(width); i += kLanes, to += kLanes) {
+      F v{};
+      if (i + kLanes <= k) {
+        v = load(rows[r] + i);
+      } else if (i < k) {
+        v = load_some(rows[r] + i, k - i);
+      }
+      store(to, round ? round_bf16(v) : v);
     }
-    if (i < k) {
-      const F v = load_some(rows[r] + i, k - i);
-      store(row + i, round ? round_bf16(v) : v);
-      i += kLanes;
-    }
-    for (; i < static_cast<int>(width); ++i) row[i] = 0.0f;
   }
 }
 
@@ -255,21 +257,6 @@ inline void weighted_sum(WeightKind kind, const unsigned char* w, std::size_t st
       return weighted_sum_of<WeightKind::kBf16>(w, stride_bytes, c, n, width, scale, out);
     case WeightKind::kE4m3:
       return weighted_sum_of<WeightKind::kE4m3>(w, stride_bytes, c, n, width, scale, out);
-  }
-}
-
-// The product of any kind on float32 inputs packed by pack_float_tile.
-inline void float_product(WeightKind kind, const Strip& strip, const void* packed, int n_rows,
-                          float* out, std::size_t out_stride) {
-  switch (kind) {
-    case WeightKind::kF32:
-      return dot_product<FloatDot<WeightKind::kF32>>(strip, packed, n_rows, out, out_stride);
-    case WeightKind::kF16:
-      return dot_product<FloatDot<WeightKind::kF16>>(strip, packed, n_rows, out, out_stride);
-    case WeightKind::kBf16:
-      return dot_product<FloatDot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride);
-    case WeightKind::kE4m3:
-      return dot_product<FloatDot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride);
   }
 }
 

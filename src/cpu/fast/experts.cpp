@@ -8,8 +8,8 @@
 namespace moeopt::cpu::fast {
 namespace {
 
-int blocks_of(int rows, int inputs) {
-  const int block = block_rows(inputs);
+int blocks_of(const Kernels& kernels, int rows, Packing packing, int inputs) {
+  const int block = block_rows(kernels, packing, inputs);
   return (rows + block - 1) / block;
 }
 
@@ -67,8 +67,11 @@ class Experts {
       group.first_gate_item = n_gate_items_;
       group.first_down_item = n_down_items_;
       n_tiles_ += tiles_of_rows(group.rows);
-      n_gate_items_ += blocks_of(group.rows, shape_.hidden) * strips_of(group.weights->gate.out());
-      n_down_items_ += blocks_of(group.rows, group.weights->down.in()) * strips_of(shape_.hidden);
+      n_gate_items_ += blocks_of(team_.kernels, group.rows, group.in, shape_.hidden) *
+                       strips_of(group.weights->gate.out());
+      n_down_items_ +=
+          blocks_of(team_.kernels, group.rows, group.between, group.weights->down.in()) *
+          strips_of(shape_.hidden);
     }
   }
 
@@ -79,19 +82,22 @@ class Experts {
   }
 
   // The index-th of a product's items: blocks of the group's rows, strips of `out` features each.
-  Item item_at(const ExpertGroup& group, int index, int inputs, int out) const {
+  Item item_at(const ExpertGroup& group, int index, Packing packing, int inputs, int out) const {
     const int strips = strips_of(out);
-    const int first_row = index / strips * block_rows(inputs);
-    return {&group, first_row, std::min(block_rows(inputs), group.rows - first_row),
+    const int block = block_rows(team_.kernels, packing, inputs);
+    const int first_row = index / strips * block;
+    return {&group, first_row, std::min(block, group.rows - first_row),
             index % strips * kStripFeatures};
   }
   Item gate_item(int index) const {
     const ExpertGroup& group = group_of(index, &ExpertGroup::first_gate_item);
-    return item_at(group, index - group.first_gate_item, shape_.hidden, group.weights->gate.out());
+    return item_at(group, index - group.first_gate_item, group.in, shape_.hidden,
+                   group.weights->gate.out());
   }
   Item down_item(int index) const {
     const ExpertGroup& group = group_of(index, &ExpertGroup::first_down_item);
-    return item_at(group, index - group.first_down_item, group.weights->down.in(), shape_.hidden);
+    return item_at(group, index - group.first_down_item, group.between, group.weights->down.in(),
+                   shape_.hidden);
   }
 
   // Packs n rows of a group from its row `first` on, for every tile of every group.

@@ -29,6 +29,8 @@ const Kernels& kernels_of(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return avx2_kernels();
+    case Isa::kAvx512:
+      return avx512_kernels();
     case Isa::kAvx512Bf16:
       return avx512bf16_kernels();
     case Isa::kAmx:
@@ -147,6 +149,15 @@ class FastOps final : public CpuOps {
     for_rows(rows, width, [&](int r) {
       const std::size_t at = static_cast<std::size_t>(r) * weight.size();
       team_.kernels.rms_norm(x + at, weight.data(), width, epsilon, out + at);
+    });
+  }
+
+  void add(const float* x, std::size_t n, float* to) override {
+    constexpr std::size_t kPart = kSerialElements;
+    pool_.for_each(static_cast<int>((n + kPart - 1) / kPart), [&](int part, int /*member*/) {
+      const std::size_t first = static_cast<std::size_t>(part) * kPart;
+      team_.kernels.add_scaled(1.0f, x + first, static_cast<int>(std::min(kPart, n - first)),
+                               to + first);
     });
   }
 

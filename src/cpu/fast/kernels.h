@@ -99,6 +99,7 @@ inline constexpr std::size_t kProductScratchBytes = std::size_t{128} << 10;
 const Kernels& portable_kernels();
 #if defined(__x86_64__)
 const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
 const Kernels& avx512bf16_kernels();
 const Kernels& amx_kernels();
 #endif

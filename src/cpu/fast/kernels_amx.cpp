@@ -10,6 +10,7 @@
 #include "cpu/fast/amx_attention.h"
 #include "cpu/fast/amx_product.h"
 #include "cpu/fast/elementwise.h"
+#include "cpu/fast/wide_product.h"
 
 namespace moeopt::cpu::fast {
 namespace {
@@ -32,7 +33,7 @@ void product(Packing packing, WeightKind kind, const Strip& strip, const void* p
     amx_product(kind, strip, static_cast<const unsigned char*>(packed), n_rows, out, out_stride,
                 static_cast<unsigned char*>(scratch), next);
   } else {
-    float_product(kind, strip, packed, n_rows, out, out_stride);
+    float_product(kind, strip, packed, n_rows, out, out_stride, scratch, next);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "cpu/fast/attention_lanes.h"
 #include "cpu/fast/bf16_dot.h"
 #include "cpu/fast/elementwise.h"
+#include "cpu/fast/wide_product.h"
 
 namespace moeopt::cpu::fast {
 namespace {
@@ -22,21 +23,22 @@ void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, voi
   }
   const std::size_t row_bytes = padded_inputs(k) * 2;
   for (int r = 0; r < n_rows; ++r) {
-    auto* row = static_cast<unsigned char*>(out) + static_cast<std::size_t>(r) * row_bytes;
-    int i = 0;
-    for (; i + 32 <= k; i += 32) _mm512_storeu_si512(row + skip(i, 2), load_as_bf16(rows[r] + i));
-    if (i < k) _mm512_storeu_si512(row + skip(i, 2), load_some_as_bf16(rows[r] + i, k - i));
+    auto* to = static_cast<unsigned char*>(out) + skip(r, row_bytes);
+    for (int i = 0; i < k; i += 32, to += 64) {
+      _mm512_storeu_si512(
+          to, i + 32 <= k ? load_as_bf16(rows[r] + i) : load_some_as_bf16(rows[r] + i, k - i));
+    }
   }
 }
 
 void product(Packing packing, WeightKind kind, const Strip& strip, const void* packed, int n_rows,
-             float* out, std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
+             float* out, std::size_t out_stride, void* scratch, Upcoming next) {
   if (packing != Packing::kPairs) {
-    float_product(kind, strip, packed, n_rows, out, out_stride);
+    float_product(kind, strip, packed, n_rows, out, out_stride, scratch, next);
   } else if (kind == WeightKind::kBf16) {
-    dot_product<Bf16Dot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride);
+    dot_product<Bf16Dot<WeightKind::kBf16>>(strip, packed, n_rows, out, out_stride, next);
   } else {
-    dot_product<Bf16Dot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride);
+    dot_product<Bf16Dot<WeightKind::kE4m3>>(strip, packed, n_rows, out, out_stride, next);
   }
 }
 

@@ -1,9 +1,9 @@
 // The kernels for any processor, on the vectors of its baseline.
 // May include the unnamed-namespace headers of this folder alone: see lanes.h.
 #include "cpu/fast/attention_lanes.h"
-#include "cpu/fast/dot_product.h"
 #include "cpu/fast/elementwise.h"
 #include "cpu/fast/kernels.h"
+#include "cpu/fast/wide_product.h"
 
 namespace moeopt::cpu::fast {
 namespace {
@@ -17,8 +17,8 @@ void pack_tile(Packing packing, const float* const* rows, int n_rows, int k, voi
 }
 
 void product(Packing /*packing*/, WeightKind kind, const Strip& strip, const void* packed,
-             int n_rows, float* out, std::size_t out_stride, void* /*scratch*/, Upcoming /*next*/) {
-  float_product(kind, strip, packed, n_rows, out, out_stride);
+             int n_rows, float* out, std::size_t out_stride, void* scratch, Upcoming next) {
+  float_product(kind, strip, packed, n_rows, out, out_stride, scratch, next);
 }
 
 }  // namespace

@@ -46,8 +46,15 @@ inline F load(const void* p) {
 inline void store(float* p, F v) {
   *reinterpret_cast<UnalignedF*>(p) = v;
 }
+// Not F{} + v: the compiler may not drop an addition that turns -0 into 0.
 inline F broadcast(float v) {
-  return F{} + v;
+#if defined(__AVX512F__)
+  return (F)_mm512_set1_ps(v);
+#elif defined(__AVX2__)
+  return (F)_mm256_set1_ps(v);
+#else
+  return F{v, v, v, v};
+#endif
 }
 inline I broadcast(std::int32_t v) {
   return I{} + v;

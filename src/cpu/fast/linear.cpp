@@ -62,7 +62,7 @@ void linear(const Team& team, const float* x, int rows, const Matrix& w, bool ro
     int strip = -1;
   };
   const int strips = strips_of(w.out());
-  const int block = block_rows(w.in());
+  const int block = block_rows(team.kernels, packing, w.in());
   const int blocks = (rows + block - 1) / block;
   const auto out_stride = static_cast<std::size_t>(w.out());
   stream_items(

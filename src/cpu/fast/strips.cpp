@@ -48,9 +48,13 @@ Packing packing_for(WeightKind kind, bool round_inputs) {
   return pairs ? Packing::kPairs : Packing::kRounded;
 }
 
-int block_rows(int inputs) {
-  constexpr int kCacheElements = (1 << 20) / 2;
-  const int rows = kCacheElements / std::max(1, inputs) / (2 * kTileRows) * (2 * kTileRows);
+int block_rows(const Kernels& kernels, Packing packing, int inputs) {
+  const std::size_t wide_bytes =
+      std::size_t{kTileRows} * sizeof(float) * static_cast<std::size_t>(inputs);
+  // Float32 rows are read once for each few features, pairs once for a whole strip: they must stay.
+  const bool wide = kernels.packed_tile_bytes(packing, inputs) >= wide_bytes;
+  const int elements = (1 << 20) / (wide ? 4 : 2);
+  const int rows = elements / std::max(1, inputs) / (2 * kTileRows) * (2 * kTileRows);
   return std::clamp(rows, 2 * kTileRows, kBlockRows);
 }
 

@@ -26,8 +26,9 @@ inline int tiles_of_rows(int rows) {
   return (rows + kTileRows - 1) / kTileRows;
 }
 
-// Rows of one product call: as many as keep the packed rows in half of a 2 MiB second-level cache.
-int block_rows(int inputs);
+// Rows of one product call: as many as keep the packed rows in a 2 MiB second-level cache, beside
+// the weights that stream through it.
+int block_rows(const Kernels& kernels, Packing packing, int inputs);
 
 // Scale of the block that holds (row, column) of an e4m3 matrix.
 float scale_at(const Matrix& w, int row, int column);

@@ -35,7 +35,7 @@ void stream_items(ThreadPool& pool, int n, const Describe& describe, const Work&
   if (n == 1) {
     share(0);
   } else {
-    pool.run(share);
+    pool.share(share);
   }
 }
 

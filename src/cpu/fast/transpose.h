@@ -1,4 +1,4 @@
-// Transposes in registers. Included only by kernels_amx.cpp, see lanes.h.
+// Transposes in registers. Included only by kernels_*.cpp, see lanes.h.
 #pragma once
 
 #include "cpu/fast/lanes.h"

@@ -59,6 +59,10 @@ class ReferenceOps final : public CpuOps {
     }
   }
 
+  void add(const float* x, std::size_t n, float* to) override {
+    for (std::size_t i = 0; i < n; ++i) to[i] += x[i];
+  }
+
   void linear(const float* x, int rows, const Matrix& w, std::span<const float> bias,
               float* out) override {
     const auto in = static_cast<std::size_t>(w.in());

@@ -20,7 +20,7 @@ Config choose_config(const Shape& shape) {
   config.gate_tokens = shape.max_tokens <= 64 ? 8 : 32;
   // About one task a block while tokens are few; whole mma tiles of 16 rows when they are many.
   const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
-  config.gate_rows = std::clamp(shape.experts * tiles / 64, 2, 16);
+  config.gate_rows = std::clamp((shape.experts * tiles + 119) / 120, 2, 16);
   config.route_everywhere = shape.max_tokens <= kRouteEverywhereTokens &&
                             shape.max_tokens * shape.top_k <= kRouteEverywhereSlots;
   return config;

@@ -48,7 +48,7 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, int tokens, int 
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       low[half] = load_16(a_low + byte + half * 64);
-      high[half] = load_16(a_high + byte + half * 64);
+      high[half] = rows > 8 ? load_16(a_high + byte + half * 64) : low[half];
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) token[g][half] = load_16(b[g] + byte + half * 64);
     }
@@ -139,8 +139,7 @@ __device__ __noinline__ void route_task(const Params& p, SharedState<T>& s, cons
     }
     route_token_here(p, s.local, run, s.chosen[token], token, lane);
   }
-  __syncwarp();
-  if (lane == 0) mbarrier_arrive(s.routed);
+  mbarrier_arrive(s.routed);
 }
 
 __device__ inline uint2 load_four(const std::byte* x, int group, int groups, int lane) {

@@ -25,11 +25,11 @@ __device__ void init_barriers(SharedState<T>& s) {
   }
   for (int i = 0; i < kTaskSlots; ++i) {
     mbarrier_init(s.task_full[i], 1);
-    mbarrier_init(s.task_rows[i], 1);
+    mbarrier_init(s.task_rows[i], 32);
     mbarrier_init(s.task_stored[i], kConsumerWarps);
     mbarrier_init(s.task_empty[i], kLoaderWarps + 1);
   }
-  mbarrier_init(s.routed, kConsumerWarps);
+  mbarrier_init(s.routed, kConsumers);
   fence_mbarrier_init();
 }
 
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   if (warp < 4) {
-    release_registers<kProducerRegisters>();
+    release_registers<T::kProducerRegisters>();
     if (warp == 0) {
       Producer<T>(p, s).work();
     } else if (warp == kPublisherWarp) {
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
       Loader<T>(p, s).work();
     }
   } else {
-    claim_registers<kConsumerRegisters>();
+    claim_registers<T::kConsumerRegisters>();
     Consumer<T>(p, s).work();
   }
 }

@@ -1,4 +1,7 @@
 // The compiled variants of the kernel and the choice among them.
+#include <array>
+#include <atomic>
+
 #include "cuda/moe/kernel.cuh"
 #include "cuda/moe/launch.h"
 
@@ -27,15 +30,25 @@ Launch make_launch(const Params& p) {
   return launch;
 }
 
+// Once a device: a block may have all of its multiprocessor's shared memory.
+template <typename T>
+cudaError_t allow_shared_memory() {
+  static std::array<std::atomic<bool>, 64> allowed{};
+  int device = 0;
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  const bool known = device >= 0 && device < static_cast<int>(allowed.size());
+  if (known && allowed[device].load(std::memory_order_relaxed)) return cudaSuccess;
+  const cudaError_t error = cudaFuncSetAttribute(
+      flash_dmoe<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes<T>());
+  if (error == cudaSuccess && known) allowed[device].store(true, std::memory_order_relaxed);
+  return error;
+}
+
 template <typename T>
 cudaError_t launch_tile(const Params& params, int blocks, cudaStream_t stream) {
   static_assert(shared_bytes<T>() <= kSharedLimit);
   constexpr auto kernel = flash_dmoe<T>;
-  if (const cudaError_t error = cudaFuncSetAttribute(
-          kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes<T>());
-      error != cudaSuccess) {
-    return error;
-  }
+  if (const cudaError_t error = allow_shared_memory<T>(); error != cudaSuccess) return error;
   Params copy = params;
   copy.launch = make_launch<T>(params);
   void* arguments[] = {&copy};

@@ -31,7 +31,7 @@ class Loader {
         find_rows(info, tasks.stage);
       }
       // Once a task, though only the second GEMM's consumers look.
-      if (warp_ == 0 && lane_ == 0) mbarrier_arrive(s_.task_rows[tasks.stage]);
+      if (warp_ == 0) mbarrier_arrive(s_.task_rows[tasks.stage]);
       if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) load(info);
       __syncwarp();
       if (lane_ == 0) mbarrier_arrive(s_.task_empty[tasks.stage]);

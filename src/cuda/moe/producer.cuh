@@ -112,7 +112,7 @@ class Producer {
       if (lane_ == 0) ticket = run_tasks(ticket, limit);
       if (routed) break;
       ticket = __shfl_sync(kAllLanes, ticket, 0);
-      limit = schedule(ticket);
+      limit = schedule();
       trace_.stamp(TracePhase::kWaited);
     }
     if (lane_ != 0) return;
@@ -167,8 +167,8 @@ class Producer {
     return atomicAdd(p_.ticket, 1u) & 0x7fffffffu;
   }
 
-  // Returns the number of tickets that are tasks. `ticket`: this block's next.
-  __device__ std::uint32_t schedule(std::uint32_t ticket) {
+  // Returns the number of tickets that are tasks.
+  __device__ std::uint32_t schedule() {
     const Launch& launch = run_.launch;
     if (launch.tokens == 0) {
       if (run_.first) report_counts(0);
@@ -180,7 +180,6 @@ class Producer {
       schedule_local(p_, s_, launch.tokens, lane_);
     } else {
       if (lane_ == 0) {
-        prefetch_likely(ticket);
         wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
                        "routes");
       }
@@ -190,23 +189,6 @@ class Producer {
     }
     if (run_.first) report_counts(s_.scheduled);
     return static_cast<std::uint32_t>(launch.total(s_.tile_start[s_.scheduled]));
-  }
-
-  // With tokens enough that most experts will have rows, the task of this ticket is known before
-  // routing, but for chance: its weights are brought into the cache meanwhile. A wrong guess costs
-  // a little bandwidth, never a bit.
-  __device__ void prefetch_likely(std::uint32_t ticket) const {
-    constexpr int kBytes = 16 * kStageBytes;
-    const Launch& launch = run_.launch;
-    const int rank = static_cast<int>(ticket) - launch.unrouted();
-    if (launch.tokens * p_.top_k < 2 * p_.slots || rank < 0) return;
-    const int slot = rank / launch.units1;
-    if (slot >= p_.slots) return;
-    const std::uint64_t at = p_.layout.stage1(rank % launch.units1 * T::kMTiles, 0);
-    const auto bytes = static_cast<int>(min(std::uint64_t{kBytes}, p_.layout.bytes1() - at));
-    const std::byte* from = p_.experts + slot * p_.expert_stride + at;
-#pragma unroll 1
-    for (int done = 0; done < bytes; done += kStageBytes) prefetch(from + done, kStageBytes);
   }
 
   // What a launch reports once; rows per expert are known for the first `scheduled` entries of the

@@ -62,10 +62,6 @@ __device__ inline void bulk_copy(void* to, const void* from, std::uint32_t bytes
       "l"(from), "r"(bytes), "r"(shared_address(&bar))
       : "memory");
 }
-// Into the L2 cache.
-__device__ inline void prefetch(const void* from, std::uint32_t bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
 __device__ inline void copy_16(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }

@@ -68,11 +68,11 @@ __device__ void keep_best_groups(const Params& p, std::uint32_t (&key)[kPerLane]
   }
 }
 
-// The warp's token to chosen[0 .. k). NOTE: run once or twice a launch, its instructions come cold
-// from memory: few count for more than fast.
+// The warp's token to chosen[0 .. k); returns whether a logit is NaN. NOTE: run once or twice a
+// launch, its instructions come cold from memory: few count for more than fast.
 template <int kPerLane>
-__device__ __noinline__ void choose_experts(const Params& p, const float* logits, Chosen* chosen,
-                                            int lane, int* has_nan_out) {
+__device__ __noinline__ bool choose_experts(const Params& p, const float* logits, Chosen* chosen,
+                                            int lane) {
   float score[kPerLane];
   std::uint32_t key[kPerLane];
   float largest = -INFINITY;
@@ -97,7 +97,7 @@ __device__ __noinline__ void choose_experts(const Params& p, const float* logits
     score[i] = nan_to_lowest(score[i]);
     largest = fmaxf(largest, score[i]);
   }
-  *has_nan_out = __any_sync(kAllLanes, has_nan);
+  has_nan = __any_sync(kAllLanes, has_nan) != 0;
   any_number = __any_sync(kAllLanes, any_number) != 0;
   if (p.score == MOEOPT_SOFTMAX) {
     largest = key_value(__reduce_max_sync(kAllLanes, ordered_key(largest)));
@@ -165,6 +165,7 @@ __device__ __noinline__ void choose_experts(const Params& p, const float* logits
   __syncwarp();
   if (lane < p.top_k) chosen[lane].weight = weight * factor;
   __syncwarp();
+  return has_nan;
 }
 
 // What a token's slots become; lane s < k holds slot s.
@@ -176,7 +177,7 @@ struct Route {
   bool own;      // it is its own: a row of work
   int expected;  // y rows that will arrive, the shared expert's too (same in all lanes)
   float shared_weight;  // same in all lanes
-  int has_nan;
+  bool has_nan;
 };
 
 __device__ __forceinline__ Route route_token(const Params& p, Chosen* chosen, int token, int lane) {
@@ -188,11 +189,11 @@ __device__ __forceinline__ Route route_token(const Params& p, Chosen* chosen, in
       r.chosen.id = __ldg(p.ids + std::int64_t{1} * token * p.top_k + lane);
       r.chosen.weight = __ldg(p.given_weights + std::int64_t{1} * token * p.top_k + lane);
     }
-    r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight));
+    r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;
   } else if (p.experts_total <= 128) {
-    choose_experts<4>(p, logits, chosen, lane, &r.has_nan);
+    r.has_nan = choose_experts<4>(p, logits, chosen, lane);
   } else {
-    choose_experts<16>(p, logits, chosen, lane, &r.has_nan);
+    r.has_nan = choose_experts<16>(p, logits, chosen, lane);
   }
   if (p.ids == nullptr && lane < p.top_k) r.chosen = chosen[lane];
   r.slot = -1;
@@ -218,7 +219,7 @@ __device__ inline void report_token(const Params& p, const Route& r, int token, 
     if (p.out_ids != nullptr) p.out_ids[at] = r.chosen.id;
     if (p.out_weights != nullptr) p.out_weights[at] = r.chosen.weight;
   }
-  if (r.has_nan != 0 && lane == 0) {
+  if (r.has_nan && lane == 0) {
     atomicAdd(reinterpret_cast<unsigned long long*>(&p.counters->nan_tokens), 1ull);
   }
 }

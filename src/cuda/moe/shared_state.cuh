@@ -24,10 +24,6 @@ inline constexpr int kPublisherWarp = 3;
 inline constexpr int kConsumerWarps = 8;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
 inline constexpr int kThreads = 128 + kConsumers;
-// A block starts with 168 registers a thread: what consumers claim, the others must have released:
-// 128 * 104 + 256 * 200 = 384 * 168. More would wait for ever.
-inline constexpr int kProducerRegisters = 104;
-inline constexpr int kConsumerRegisters = 200;
 
 inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
@@ -52,6 +48,11 @@ struct Tile {
   static constexpr int kTokenStageBytes = kTokenBlockBytes * kBlocks;
   // Scales of the weights of one task: [m_tiles][2][H / 128] or [m_tiles][I / 128].
   static constexpr int kScaleFloats = kFp8 ? kMTiles * kMaxBlocks : 4;
+  // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
+  // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
+  static constexpr int kProducerRegisters = kNMax >= 128 ? 72 : 104;
+  static constexpr int kConsumerRegisters = kNMax >= 128 ? 216 : 200;
+  static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
 };
 
@@ -130,10 +131,10 @@ struct alignas(1024) SharedState {
   Mbarrier tokens_full[T::kTokenStages];     // 32 lanes of the loader of that block
   Mbarrier tokens_empty[T::kTokenStages];    // consumer warps
   Mbarrier task_full[kTaskSlots];            // producer
-  Mbarrier task_rows[kTaskSlots];            // first loader warp: y_row is written
+  Mbarrier task_rows[kTaskSlots];            // the first loader's lanes: y_row is written
   Mbarrier task_stored[kTaskSlots];          // consumer warps: done with the task, results stored
   Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
-  Mbarrier routed;                           // consumer warps: local is complete
+  Mbarrier routed;                           // consumers: local is complete
 };
 
 // A place in a ring of n stages and the phase of its barriers.

@@ -1,0 +1,76 @@
+// The configuration is a function of the shape: a table of the layers that the benchmarks judge.
+#include "cuda/moe/config.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace moeopt::cuda::moe {
+namespace {
+
+struct Row {
+  const char* layer;
+  int hidden, intermediate, experts, top_k;
+  int max_tokens;
+  Dtype dtype;
+  const char* config;
+};
+
+constexpr Dtype kB = Dtype::kBf16;
+constexpr Dtype kF = Dtype::kFp8;
+
+constexpr Row kTable[] = {
+    {"qwen3", 2048, 768, 128, 8, 1, kB, "bf16 m128 n32 route-everywhere"},
+    {"qwen3", 2048, 768, 128, 8, 4, kB, "bf16 m128 n32 route-everywhere"},
+    {"qwen3", 2048, 768, 128, 8, 8, kB, "bf16 m128 n32"},
+    {"qwen3", 2048, 768, 128, 8, 64, kB, "bf16 m128 n32"},
+    {"qwen3", 2048, 768, 128, 8, 128, kB, "bf16 m128 n32"},
+    {"qwen3", 2048, 768, 128, 8, 256, kB, "bf16 m256 n64"},
+    {"qwen3", 2048, 768, 128, 8, 512, kB, "bf16 m256 n64"},
+    {"qwen3", 2048, 768, 128, 8, 4096, kB, "bf16 m256 n128"},
+    {"qwen3", 2048, 768, 128, 8, 1, kF, "fp8 m256 n32 route-everywhere"},
+    {"qwen3", 2048, 768, 128, 8, 512, kF, "fp8 m256 n64"},
+    {"mixtral", 4096, 14336, 8, 2, 1, kB, "bf16 m128 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 8, kB, "bf16 m128 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 64, kB, "bf16 m256 n64"},
+    {"mixtral", 4096, 14336, 8, 2, 512, kB, "bf16 m256 n128"},
+    {"mixtral", 4096, 14336, 8, 2, 512, kF, "fp8 m256 n128"},
+    {"dsv3", 7168, 2048, 32, 8, 64, kF, "fp8 m256 n64"},
+    {"one expert", 64, 64, 1, 1, 65536, kB, "bf16 m256 n128"},
+};
+
+TEST(Config, Table) {
+  for (const Row& row : kTable) {
+    Shape shape;
+    shape.hidden = row.hidden;
+    shape.intermediate = row.intermediate;
+    shape.experts = row.experts;
+    shape.top_k = row.top_k;
+    shape.slots = row.experts;
+    shape.max_tokens = row.max_tokens;
+    shape.dtype = row.dtype;
+    EXPECT_EQ(choose_config(shape).name(), row.config) << row.layer << " " << row.max_tokens;
+  }
+}
+
+TEST(Config, GateTasksAreWithinTheKernelsLimits) {
+  for (int experts = 1; experts <= 512; experts += 7) {
+    for (int tokens : {1, 2, 8, 9, 64, 65, 512, 65536}) {
+      Shape shape;
+      shape.hidden = 256;
+      shape.intermediate = 256;
+      shape.experts = experts;
+      shape.top_k = 1;
+      shape.slots = experts;
+      shape.max_tokens = tokens;
+      const Config config = choose_config(shape);
+      EXPECT_TRUE(config.gate_tokens == 8 || config.gate_tokens == 32);
+      EXPECT_GE(config.gate_rows, 1);
+      EXPECT_LE(config.gate_rows, 16);
+      EXPECT_TRUE(!config.route_everywhere || tokens <= kRouteEverywhereTokens);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moeopt::cuda::moe

@@ -1,0 +1,150 @@
+"""Wrong MoE kernels: each entry breaks the shipped source of src/cuda/moe in one place.
+
+The GPU suite must fail on every one of them; gpu.py shows it. `search` must occur exactly once in `file`
+(line breaks and indentation apart), so that a change of the source cannot turn a mutation into nothing
+unnoticed.
+"""
+
+from mutations import Mutation
+
+FOLDER = "src/cuda/moe/"
+COMBINE = FOLDER + "combine.cuh"
+CONSUMER = FOLDER + "consumer.cuh"
+GATE = FOLDER + "gate.cuh"
+LOADER = FOLDER + "loader.cuh"
+PACK = FOLDER + "pack.cu"
+PRODUCER = FOLDER + "producer.cuh"
+PUBLISHER = FOLDER + "publisher.cuh"
+ROUTE = FOLDER + "route.cuh"
+
+SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
+ADD = """sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
+          sum[i][2 * j + 1] += weight[i][n] * high_bf16(two[j]);"""
+WEIGHT = "weight[i][n] = from >= 0 ? weights[s] : 0.0f;"
+OUT = "out.x = pack_bf16(sum[i][0], sum[i][1]);"
+CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
+STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
+FREE_BF16 = """      if (stage > 0) {
+        wgmma_wait<1>();
+        free_previous_stage();
+      }"""
+ISSUE_FP8 = """        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+#pragma unroll
+          for (int i = 0; i < T::kMTiles; ++i) {
+            wgmma_e4m3<kPart>(products[i], weights + i * (kHalfBytes >> 4) + step * 2,
+                              tokens + step * 2, step > 0);"""
+
+WEIGHTS = [
+    Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("weights[s]", "0.8f * weights[s]")),
+    Mutation("router weight applied twice", COMBINE, WEIGHT,
+             WEIGHT.replace("weights[s]", "weights[s] * weights[s]")),
+    Mutation("output of zeros", COMBINE, OUT, "for (float& value : sum[i]) value = 0;\n    " + OUT),
+    Mutation("combine in bf16", COMBINE, ADD,
+             ADD + """
+          sum[i][2 * j] = low_bf16(pack_bf16(sum[i][2 * j], 0));
+          sum[i][2 * j + 1] = low_bf16(pack_bf16(sum[i][2 * j + 1], 0));"""),
+    Mutation("output truncated instead of rounded", COMBINE, OUT,
+             "for (float& value : sum[i]) value = __uint_as_float(__float_as_uint(value) & 0xffff0000u);\n"
+             "    " + OUT),
+    Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? s : -1", "-1"),
+    Mutation("last slot dropped", COMBINE, "s < p.top_k ? y_slot[s]",
+             "s + 1 < p.top_k || s == 0 ? y_slot[s] : s < p.top_k ? -1"),
+    Mutation("no wait for y", COMBINE, "static_cast<std::uint32_t>(routed * run.launch.units2 +",
+             "static_cast<std::uint32_t>(0 * routed * run.launch.units2 +"),
+]
+
+GEMMS = [
+    Mutation("gate and up swapped in one expert", CONSUMER, SWIGLU_LOW,
+             "if (info.expert == 1) {\n"
+             "          const float gate = sums[i][4 * g];\n"
+             "          sums[i][4 * g] = sums[i][4 * g + 2];\n"
+             "          sums[i][4 * g + 2] = gate;\n"
+             "        }\n        " + SWIGLU_LOW),
+    Mutation("up without the gate's silu", CONSUMER, "return __fdividef(gate, 1.0f + __expf(-gate)) * up;",
+             "return gate * up;"),
+    Mutation("K tail dropped", PRODUCER, "info.blocks = first ? layout.blocks1() : layout.blocks2();",
+             "info.blocks = max(1, (first ? layout.blocks1() : layout.blocks2()) - 1);"),
+    Mutation("the neighbour's expert", PRODUCER,
+             "p_.experts + static_cast<std::uint64_t>(info.expert) * p_.expert_stride",
+             "p_.experts + static_cast<std::uint64_t>((info.expert + 1) % p_.slots) * p_.expert_stride"),
+    Mutation("bf16 accumulation (bf16)", CONSUMER, FREE_BF16,
+             """      wgmma_wait<0>();
+      for (auto& tile : sums) {
+        for (float& value : tile) value = low_bf16(pack_bf16(value, 0));
+      }
+      if (stage > 0) free_previous_stage();"""),
+    Mutation("h truncated instead of rounded (bf16)", CONSUMER, STORE_H_BF16,
+             STORE_H_BF16.replace(
+                 "pack_bf16(sums[i][4 * g], sums[i][4 * g + 1])",
+                 "(__float_as_uint(sums[i][4 * g]) >> 16) |\n"
+                 "              (__float_as_uint(sums[i][4 * g + 1]) & 0xffff0000u)")),
+    Mutation("h from half of its scale's columns (fp8)", CONSUMER,
+             "for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima",
+             "for (int w = 0; w < kConsumerWarps / 2; ++w) largest = fmaxf(largest, maxima"),
+    Mutation("fp8 without promotion", CONSUMER, ISSUE_FP8,
+             # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
+             """        for (int i = 0; i < T::kMTiles; ++i) {
+          for (int g = 0; g < kPart / 8; ++g) {
+            const int column = part * kPart + 8 * g;
+            const float2 token = *reinterpret_cast<const float2*>(token_scales + column);
+            float* kept = &total[i][column / 2];
+            products[i][4 * g] = kept[0] / (low_scale * token.x);
+            products[i][4 * g + 1] = kept[1] / (low_scale * token.y);
+            products[i][4 * g + 2] = kept[2] / (high_scale * token.x);
+            products[i][4 * g + 3] = kept[3] / (high_scale * token.y);
+            for (int n = 0; n < 4; ++n) kept[n] = 0;
+          }
+        }
+""" + ISSUE_FP8.replace("step > 0);", "1);")),
+    Mutation("a weight's scale block off by one", CONSUMER, "const float low_scale = low[block];",
+             "const float low_scale = low[min(block + 1, info.blocks - 1)];"),
+    Mutation("the gate's scale for up", CONSUMER, "first ? low + info.blocks : low", "low"),
+    Mutation("a token's scale block off by one", LOADER, "s_.source_row[warp_][row] * groups + block);",
+             "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
+    Mutation("activations quantised to a smaller range", GATE, "fmaxf(largest, 1e-10f) / 448.0f",
+             "fmaxf(largest, 1e-10f) / 256.0f"),
+    Mutation("activations' scale not clamped", GATE, "fmaxf(largest, 1e-10f) / 448.0f", "largest / 448.0f"),
+    Mutation("weights quantised by the wrong scale", PACK, "__fdiv_rn(block_max(largest), 448.0f)",
+             "__fdiv_rn(block_max(largest), 440.0f)"),
+]
+
+ROUTES = [
+    Mutation("no renormalisation", ROUTE, "if (p.renormalise != 0) {", "if (false) {"),
+    Mutation("renormalised without epsilon", ROUTE, "sum + p.renormalise_epsilon", "sum"),
+    Mutation("scale forgotten", ROUTE, "float factor = p.scale;", "float factor = 1;"),
+    Mutation("bias added to the weights", ROUTE, CHOICE,
+             "score[i] += bias;\n    " + CHOICE.replace("score[i] + bias", "score[i]")),
+    Mutation("bias forgotten", ROUTE, "nan_to_lowest(score[i] + bias)", "nan_to_lowest(score[i])"),
+    Mutation("groups not limited", ROUTE, "if (p.groups > 1) keep_best_groups",
+             "if (false) keep_best_groups"),
+    Mutation("groups by their best alone", ROUTE, "if (p.group_score == MOEOPT_GROUP_TOP2", "if (false"),
+    Mutation("ties to the higher id", ROUTE, "if (key[i] > best) {",
+             "if (key[i] >= best && key[i] != 0) {"),
+    Mutation("a NaN logit counts as a score", ROUTE, "key[i] = nan ? 1 : 0;", "key[i] = 0;"),
+    Mutation("an absent expert taken for slot 0", ROUTE, "if (r.slot >= p.slots) r.slot = -1;",
+             "r.slot = max(r.slot, 0);"),
+    Mutation("a repeated expert's row read where none was written", ROUTE,
+             "r.y_slot = r.slot >= 0 ? leader : -1;", "r.y_slot = r.slot >= 0 ? lane : -1;"),
+    Mutation("shared gate forgotten", ROUTE, "if (p.shared_gate != nullptr) r.shared_weight",
+             "if (false) r.shared_weight"),
+]
+
+ORDER = [
+    Mutation("stale workspace", LOADER, "if (run_.first && warp_ == 0) clear_other_set();", ""),
+    Mutation("no wait for h", LOADER, 'wait(info.ready, info.ready_count, "h");', ""),
+    Mutation("no wait for x in e4m3", LOADER,
+             "wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),",
+             "wait(&run_.set->quantised, 0,"),
+    Mutation("no wait for logits", GATE, "static_cast<std::uint32_t>(run.launch.gate_units), \"router logits\"",
+             "0u, \"router logits\""),
+    Mutation("no wait for the lists", PRODUCER, "static_cast<std::uint32_t>(launch.dispatch_tiles), \"routes\"",
+             "0u, \"routes\""),
+    Mutation("the next launch's parity not set", PRODUCER, "*p_.ticket = (run_.parity ^ 1u) << 31;",
+             "*p_.ticket = run_.parity << 31;"),
+    Mutation("rows counted twice", PUBLISHER, "static_cast<unsigned long long>(info.rows));",
+             "static_cast<unsigned long long>(2 * info.rows));"),
+]
+
+MUTATIONS = [*WEIGHTS, *GEMMS, *ROUTES, *ORDER]
