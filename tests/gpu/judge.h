@@ -52,6 +52,7 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
 struct HVerdict {
   double differing = 0;    // part of the values that differ
   double worst_scale = 0;  // relative error
+  double dropped = 0;      // the most that a value lies off beyond one step, of the largest code
   std::optional<std::string> fault;
 };
 HVerdict judge_h(Arena& arena, const Fp8Bits* h, const float* h_scale,

@@ -104,6 +104,7 @@ class Producer {
         trace_(TraceRole::kProducer, threadIdx.x == 0) {}
 
   __device__ void work() {
+    trace_.stamp_wall();
     trace_.stamp(TracePhase::kStart);
     std::uint32_t ticket = run_.ticket;
     auto limit = static_cast<std::uint32_t>(run_.launch.unrouted());
@@ -118,6 +119,7 @@ class Producer {
     if (lane_ != 0) return;
     tell({.task = {TaskKind::kEnd, 0, 0, 0}});
     trace_.stamp(TracePhase::kEnd);
+    trace_.stamp_wall();
     // Every block draws exactly one ticket beyond the last task: the highest of them is the last
     // draw of the launch.
     if (ticket == limit + gridDim.x - 1) *p_.ticket = (run_.parity ^ 1u) << 31;
