@@ -28,7 +28,7 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
   const std::uint64_t element = fp8 ? 1 : 2;
   std::vector<Region> regions = {
       {"counters", p.counters, sizeof(moeopt_moe_counters)},
-      {"ticket", p.ticket, 4},
+      {"ticket", p.ticket, 8},
       {"sets", p.sets, 2 * p.set_bytes},
       {"logits", p.logits, 4 * n(s.max_tokens) * n(logits_stride(s.experts))},
       {"y_slot", p.y_slot, 4 * rows},

@@ -83,7 +83,8 @@ __device__ float fp8_value(Fp8Bits bits) {
 // The distance from a code of this magnitude to the next one outwards.
 __device__ double e4m3_step(double code) {
   constexpr double kSmallestNormal = 0x1p-6;
-  return code < kSmallestNormal ? 0x1p-9 : exp2(floor(log2(code)) - 3);
+  // NOTE: not by log2, which is inexact even at powers of two on the device.
+  return code < kSmallestNormal ? 0x1p-9 : scalbn(1.0, ilogb(code) - 3);
 }
 
 struct HCounts {
@@ -173,6 +174,7 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
   double error2 = 0;
   double reference2 = 0;
   double largest = 0;
+  int rare = 0;
   for (int r = 0; r < rows; ++r) {
     const RowError& e = errors[static_cast<std::size_t>(r)];
     if (e.wrong_nan > 0) {
@@ -186,7 +188,11 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
     const double size = std::max(std::sqrt(e.reference2), e.scale);
     const double error = std::sqrt(e.error2);
     if (!(error <= std::hypot(bounds.row * size, bf16_step(e.largest)))) {
-      fault(row_text(r, "error " + number(error / size) + " > " + number(bounds.row)));
+      ++rare;
+      const bool bearable = error <= std::hypot(bounds.rare_row * size, bf16_step(e.largest));
+      if (!bearable || rare > std::max(1, rows / kRareRows)) {
+        fault(row_text(r, "error " + number(error / size) + " > " + number(bounds.row)));
+      }
     }
     if (size > 0) verdict.worst_row = std::max(verdict.worst_row, error / size);
     error2 += e.error2;

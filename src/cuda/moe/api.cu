@@ -87,7 +87,7 @@ moeopt_status guarded(const Body& body) noexcept {
   } catch (...) {
     moe::set_last_error("an unknown exception");
   }
-  return MOEOPT_ERROR_UNSUPPORTED;
+  return MOEOPT_ERROR_INTERNAL;
 }
 
 const moeopt_moe& checked(const moeopt_moe* layer) {

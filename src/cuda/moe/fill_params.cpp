@@ -46,6 +46,7 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.shared_layout = shared_layout(shape);
   params.gate_tokens = config.gate_tokens;
   params.gate_rows = config.gate_rows;
+  params.local_lists = config.local_lists ? 1 : 0;
   params.route_everywhere = config.route_everywhere ? 1 : 0;
 }
 
@@ -60,6 +61,9 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* base, Params& params) {
   params.token_tiles = w.token_tiles;
   params.shared_tiles = w.shared_tiles;
   params.gate_tiles = w.gate_tiles;
+  at(params.logit_words, w.logit_words);
+  at(params.choice_words, w.choice_words);
+  at(params.weight_words, w.weight_words);
   at(params.logits, w.logits);
   at(params.y_slot, w.y_slot);
   at(params.weights, w.weights);

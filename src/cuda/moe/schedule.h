@@ -20,7 +20,7 @@ enum class TaskKind : std::int32_t {
   kQuantise,  // tile: kWarpTokens tokens of x to e4m3
   kGate,      // tile: gate_tokens tokens, unit: gate_rows router rows
   kDispatch,  // tile: kWarpTokens tokens: top-k, into the experts' lists
-  kRoute,     // not ticketed: this block repeats the top-k of all tokens for itself
+  kList,      // not ticketed: this block sorts all (token, slot) entries by expert for itself
   kFirst,     // h = silu(G x) * (U x) of one unit and token tile
   kSecond,    // y = D h of one unit and token tile
   kCombine,   // tile: combine_tokens tokens: out from y
