@@ -27,7 +27,8 @@ enum class TaskKind : std::int32_t {
   kEnd,
 };
 
-inline constexpr int kWarpTokens = 8;  // a token a consumer warp
+inline constexpr int kWarpTokens = 8;     // a token a consumer warp
+inline constexpr int kCombineTokens = 4;  // of a combination at most
 
 // Sizes of a launch that are known before routing. The host fills in all but the tokens,
 // with_tokens() the rest.
@@ -56,7 +57,7 @@ struct Launch {
     launch.dispatch_tiles = dispatches ? ceil_div(count, kWarpTokens) : 0;
     launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;
     // A wave of blocks while that keeps the tokens of a block few.
-    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : 4;
+    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : kCombineTokens;
     launch.combine_tiles = ceil_div(count, launch.combine_tokens);
     return launch;
   }

@@ -99,7 +99,6 @@ struct LocalRoutes {
 };
 
 // The tokens of a combination.
-inline constexpr int kCombineTokens = 4;
 struct Addends {
   std::int32_t from[kMaxTopK + 1];  // y row of the token, -1: none
   float weight[kMaxTopK + 1];
@@ -191,7 +190,7 @@ __device__ void make_run(const Params& p, SharedState<T>& s, std::uint64_t drawn
   Run& run = s.run;
   run.ticket = static_cast<std::uint32_t>(drawn);
   run.number = static_cast<std::uint32_t>(drawn >> 32);
-  run.tag = run.number + 1;
+  run.tag = run.number % 0xffffffffu + 1;
   run.first = run.ticket == 0;
   run.set = reinterpret_cast<CounterSet*>(set_of(p, run.number));
   run.row_counts = rows_of(run.set);
