@@ -37,6 +37,17 @@ constexpr Row kTable[] = {
     {"mixtral", 4096, 14336, 8, 2, 512, kF, "fp8 m256 n128"},
     {"dsv3", 7168, 2048, 32, 8, 64, kF, "fp8 m256 n64"},
     {"one expert", 64, 64, 1, 1, 65536, kB, "bf16 m256 n128"},
+    // Where the choice turns: 12 and 40 rows an expert, 8 tokens, 32 choices.
+    {"12 rows", 256, 256, 16, 4, 48, kB, "bf16 m128 n32"},
+    {"12 rows and a bit", 256, 256, 16, 4, 49, kB, "bf16 m256 n64"},
+    {"40 rows", 256, 256, 16, 4, 160, kB, "bf16 m256 n64"},
+    {"40 rows and a bit", 256, 256, 16, 4, 161, kB, "bf16 m256 n128"},
+    {"12 rows", 256, 256, 16, 4, 48, kF, "fp8 m256 n32"},
+    {"12 rows and a bit", 256, 256, 16, 4, 49, kF, "fp8 m256 n64"},
+    {"40 rows and a bit", 256, 256, 16, 4, 161, kF, "fp8 m256 n128"},
+    {"32 choices", 256, 256, 64, 4, 8, kB, "bf16 m128 n32 route-everywhere"},
+    {"40 choices", 256, 256, 64, 5, 8, kB, "bf16 m128 n32"},
+    {"9 tokens", 256, 256, 64, 1, 9, kB, "bf16 m128 n32"},
 };
 
 TEST(Config, Table) {

@@ -169,5 +169,33 @@ TEST(FillParams, CopiesTheLayerAndTheCall) {
   EXPECT_EQ(p.shared_layout.bytes(), shared_bytes(shape));
 }
 
+// However the rows fall on the slots, each (expert, token tile) has its counter.
+TEST(FillParams, EveryTokenTileHasACounter) {
+  std::uint32_t state = 1;
+  const auto below = [&state](int n) {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<int>((state >> 8) % static_cast<std::uint32_t>(n));
+  };
+  for (int round = 0; round < 300; ++round) {
+    Shape shape;
+    shape.hidden = shape.intermediate = 128;
+    shape.slots = shape.experts = 1 + below(40);
+    shape.top_k = 1 + below(std::min(shape.experts, 16));
+    shape.max_tokens = 1 + below(400);
+    const Config config = choose_config(shape);
+    const int n = config.variant.n_max;
+    const int rows = shape.max_tokens * shape.top_k;
+    std::vector<int> rows_of(static_cast<std::size_t>(shape.slots));
+    for (int row = 0; row < rows;) {  // runs that end just beyond a tile now and then
+      const int run = std::min(rows - row, below(2) == 0 ? n + 1 : 1 + below(2 * n));
+      rows_of[static_cast<std::size_t>(below(shape.slots))] += run;
+      row += run;
+    }
+    int tiles = 0;
+    for (const int count : rows_of) tiles += ceil_div(count, n);
+    EXPECT_LE(tiles, workspace_layout(shape, config).token_tiles);
+  }
+}
+
 }  // namespace
 }  // namespace moeopt::cuda::moe

@@ -11,6 +11,7 @@ FOLDER = "src/cuda/moe/"
 COMBINE = FOLDER + "combine.cuh"
 CONSUMER = FOLDER + "consumer.cuh"
 GATE = FOLDER + "gate.cuh"
+KERNEL = FOLDER + "kernel.cuh"
 LOADER = FOLDER + "loader.cuh"
 PACK = FOLDER + "pack.cu"
 PRODUCER = FOLDER + "producer.cuh"
@@ -36,6 +37,8 @@ ISSUE_FP8 = """        wgmma_fence();
             wgmma_e4m3<kPart>(products[i], weights + i * (kHalfBytes >> 4) + step * 2,
                               tokens + step * 2, step > 0);"""
 
+ADD_FP8 = "sums[at + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
+
 WEIGHTS = [
     Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("weights[s]", "0.8f * weights[s]")),
     Mutation("router weight applied twice", COMBINE, WEIGHT,
@@ -51,6 +54,9 @@ WEIGHTS = [
     Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? s : -1", "-1"),
     Mutation("last slot dropped", COMBINE, "s < p.top_k ? y_slot[s]",
              "s + 1 < p.top_k || s == 0 ? y_slot[s] : s < p.top_k ? -1"),
+    Mutation("out taken for dense", COMBINE, "2 * (token[i] * p.out_stride + column[i])",
+             "2 * (std::int64_t{1} * token[i] * p.hidden + column[i])"),
+    Mutation("no wait for the shared expert's y", COMBINE, "(shared ? run.launch.shared_units2 : 0)", "0"),
     Mutation("no wait for y", COMBINE, "static_cast<std::uint32_t>(routed * run.launch.units2 +",
              "static_cast<std::uint32_t>(0 * routed * run.launch.units2 +"),
 ]
@@ -83,6 +89,22 @@ GEMMS = [
     Mutation("h from half of its scale's columns (fp8)", CONSUMER,
              "for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima",
              "for (int w = 0; w < kConsumerWarps / 2; ++w) largest = fmaxf(largest, maxima"),
+    Mutation("a sum that loses bits (fp8)", CONSUMER, ADD_FP8,
+             ADD_FP8 + """
+            for (int n = 0; n < 4; ++n) sums[at + n] = low_bf16(pack_bf16(sums[at + n], 0));"""),
+    Mutation("h scaled past what e4m3 holds (fp8)", CONSUMER, "const float scale = largest / 448.0f;",
+             "const float scale = largest / 480.0f;"),
+    Mutation("the last odd block of K not multiplied (bf16)", CONSUMER,
+             "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);\n"
+             "      issue_bf16<kN, 1>(sums);",
+             "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);"),
+    Mutation("every token tile is the expert's first", PRODUCER, "info.first_row = task.tile * T::kNMax;",
+             "info.first_row = 0;"),
+    Mutation("x taken for dense", LOADER, "first && !T::kFp8 ? 2 * p_.x_stride",
+             "first && !T::kFp8 ? std::int64_t{2} * p_.hidden"),
+    Mutation("gate and up scales swapped in packing", PACK,
+             "thread == 0 ? source.gate.scale : source.up.scale",
+             "thread == 0 ? source.up.scale : source.gate.scale"),
     Mutation("fp8 without promotion", CONSUMER, ISSUE_FP8,
              # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
              """        for (int i = 0; i < T::kMTiles; ++i) {
@@ -127,6 +149,16 @@ ROUTES = [
              "r.slot = max(r.slot, 0);"),
     Mutation("a repeated expert's row read where none was written", ROUTE,
              "r.y_slot = r.slot >= 0 ? leader : -1;", "r.y_slot = r.slot >= 0 ? lane : -1;"),
+    Mutation("expert map forgotten", ROUTE, "p.expert_map != nullptr ? __ldg(p.expert_map + r.chosen.id)",
+             "false ? __ldg(p.expert_map + r.chosen.id)"),
+    Mutation("sigmoid taken for softmax", ROUTE, "if (p.score == MOEOPT_SOFTMAX) {", "if (true) {"),
+    Mutation("one group too many", ROUTE, "for (int n = 0; n < p.top_k_groups; ++n) {",
+             "for (int n = 0; n < min(p.top_k_groups + 1, p.groups); ++n) {"),
+    Mutation("the router's K tail dropped", GATE, "chunk < p.hidden / 64; chunk += kConsumerWarps",
+             "chunk < max(1, p.hidden / 64 - 1); chunk += kConsumerWarps"),
+    Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) {", "if (false) {"),
+    Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
+             "r.has_nan = false;"),
     Mutation("shared gate forgotten", ROUTE, "if (p.shared_gate != nullptr) r.shared_weight",
              "if (false) r.shared_weight"),
 ]
@@ -143,6 +175,11 @@ ORDER = [
              "0u, \"routes\""),
     Mutation("the next launch's parity not set", PRODUCER, "*p_.ticket = (run_.parity ^ 1u) << 31;",
              "*p_.ticket = run_.parity << 31;"),
+    Mutation("a count from the device beyond the capacity believed", KERNEL,
+             "return tokens >= 0 && tokens <= p.max_tokens ? tokens : -1;",
+             "return tokens >= 0 && tokens <= p.max_tokens ? tokens : p.max_tokens;"),
+    Mutation("counts of experts without rows left as they were", PRODUCER,
+             "p_.out_counts[slot] = 0;", ";"),
     Mutation("rows counted twice", PUBLISHER, "static_cast<unsigned long long>(info.rows));",
              "static_cast<unsigned long long>(2 * info.rows));"),
 ]
