@@ -28,12 +28,17 @@ struct World {
   std::vector<std::vector<int>> lists;           // by slot: entries in order of arrival
   std::vector<int> logits;                       // by token: gate units done
   std::vector<int> quantised;                    // by token
+  std::vector<int> chosen;                       // by token: its words are written
   std::set<std::tuple<int, int, int>> h_units;   // published: slot, tile, unit
   std::set<std::tuple<bool, int, int>> y_units;  // published: shared, row, unit
 
   bool chance() { return (random() & 1u) != 0; }
   void fault(const std::string& text) { result.faults.push_back(text); }
   int top_k() const { return layer.shape.top_k; }
+  bool local() const { return layer.config.local_lists; }
+  bool has_logits(std::size_t token) const {
+    return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);
+  }
   // An entry is a row of work unless its token has the same slot before.
   bool own(int entry) const {
     const int first = entry - entry % top_k();
@@ -59,14 +64,13 @@ struct Described {
 
 class Block {
  public:
-  explicit Block(World& world) : w_(world) {
-    const std::uint32_t drawn = w_.workspace.ticket++;
-    ticket_ = static_cast<int>(drawn & 0x7fffffffu);
-    parity_ = drawn >> 31;
+  Block(World& world, int index) : w_(world), index_(index) {
+    const std::uint64_t drawn = w_.workspace.ticket++;
+    ticket_ = static_cast<int>(drawn & 0xffffffffu);
+    number_ = static_cast<std::uint32_t>(drawn >> 32);
     first_ = ticket_ == 0;
     if (first_) ++w_.workspace.launches;
     limit_ = w_.launch.unrouted();
-    to_clear_ = first_;
   }
 
   // One move of a role; false when it waits or is over.
@@ -89,8 +93,8 @@ class Block {
  private:
   enum class State { kHasTicket, kAsking, kRouting, kEnding, kOver };
 
-  EmulatedWorkspace::Set& set() { return w_.workspace.sets[parity_]; }
-  int draw() { return static_cast<int>(w_.workspace.ticket++ & 0x7fffffffu); }
+  EmulatedWorkspace::Set& set() { return w_.workspace.sets[number_ & 1]; }
+  int draw() { return static_cast<int>(w_.workspace.ticket++ & 0xffffffffu); }
   bool ring_full() const { return told() - std::min(loaded_, published_) >= kTaskSlots; }
   int told() const { return static_cast<int>(tasks_.size()); }
   const Described& task(int index) const { return tasks_[static_cast<std::size_t>(index)]; }
@@ -121,7 +125,9 @@ class Block {
       case State::kEnding:
         if (ring_full()) return false;
         tell_alone(TaskKind::kEnd);
-        if (ticket_ == limit_ + w_.how.blocks - 1) w_.workspace.ticket = (parity_ ^ 1u) << 31;
+        if (ticket_ == limit_ + w_.how.blocks - 1) {
+          w_.workspace.ticket = std::uint64_t{number_ + 1} << 32;
+        }
         producer_ = State::kOver;
         return true;
       default:
@@ -153,15 +159,16 @@ class Block {
   bool route() {
     const Launch& launch = w_.launch;
     if (launch.tokens > 0) {
-      if (!launch.dispatches) {
+      if (w_.local()) {
         if (!route_told_) {
           if (ring_full()) return false;
-          tell_alone(TaskKind::kRoute);
+          tell_alone(TaskKind::kList);
           route_told_ = true;
           return true;
         }
-        if (!routed_here_) return false;
+        if (!counted_) return false;
         schedule_local();
+        planned_ = true;
       } else {
         if (set().routed < static_cast<std::uint32_t>(launch.dispatch_tiles)) return false;
         schedule();
@@ -191,21 +198,21 @@ class Block {
     tile_start_.push_back(tiles);
   }
 
-  // The experts with rows, in the order of their first entry.
+  // All slots, as this block sorted the choices: an expert's rows by token.
   void schedule_local() {
+    rows_.resize(static_cast<std::size_t>(w_.layer.shape.slots));
     for (int entry = 0; entry < static_cast<int>(w_.slots.size()); ++entry) {
       if (!w_.own(entry)) continue;
-      const int slot = w_.slots[static_cast<std::size_t>(entry)];
-      const auto found = std::find(order_.begin(), order_.end(), slot);
-      if (found == order_.end()) {
-        tile_start_.push_back(static_cast<int>(order_.size()));
-        order_.push_back(slot);
-        rows_.push_back({entry});
-      } else {
-        rows_[static_cast<std::size_t>(found - order_.begin())].push_back(entry);
-      }
+      rows_[static_cast<std::size_t>(w_.slots[static_cast<std::size_t>(entry)])].push_back(entry);
     }
-    tile_start_.push_back(static_cast<int>(order_.size()));
+    int tiles = 0;
+    for (int slot = 0; slot < w_.layer.shape.slots; ++slot) {
+      order_.push_back(slot);
+      tile_start_.push_back(tiles);
+      tiles +=
+          ceil_div(static_cast<int>(rows_[static_cast<std::size_t>(slot)].size()), w_.launch.n_max);
+    }
+    tile_start_.push_back(tiles);
   }
 
   Described describe(int ticket) {
@@ -237,7 +244,7 @@ class Block {
 
   bool load() {
     if (to_clear_) {
-      w_.workspace.sets[parity_ ^ 1u] = EmulatedWorkspace::Set(w_.layer);
+      w_.workspace.sets[(number_ + 1) & 1].clear_share(index_, w_.how.blocks);
       to_clear_ = false;
       return true;
     }
@@ -245,6 +252,7 @@ class Block {
     const Described& d = task(loaded_);
     if (d.task.kind == TaskKind::kEnd) return loader_over_ = true;
     if (d.gemm()) {
+      if (w_.local() && !d.shared() && !listed_) return false;
       if (loading_ == 0 && !rows_are_ready(d)) return false;
       if (loading_ < d.stages) {
         if (tokens_loaded_ - tokens_freed_ >= kTokenStages) return false;
@@ -290,19 +298,16 @@ class Block {
       case TaskKind::kGate:
         for_tokens(d.task.tile, w_.launch.gate_tokens,
                    [&](std::size_t token) { ++w_.logits[token]; });
-        ++(w_.launch.dispatches ? set().gate_arrived.at(static_cast<std::size_t>(d.task.tile))
-                                : set().routed);
+        if (!w_.local()) ++set().gate_arrived.at(static_cast<std::size_t>(d.task.tile));
         break;
       case TaskKind::kDispatch:
         if (!dispatch(d.task.tile)) return false;
         break;
-      case TaskKind::kRoute: {
-        const auto target = w_.launch.gate_tiles * w_.launch.gate_units;
-        if (set().routed < static_cast<std::uint32_t>(target)) return false;
-        for_tokens(0, w_.launch.tokens, [&](std::size_t token) { check_logits(token); });
-        routed_here_ = true;
+      case TaskKind::kList:
+        if (!counted_) return counted_ = choices_are_there();
+        if (!planned_) return false;
+        listed_ = true;
         break;
-      }
       case TaskKind::kCombine:
         if (!combine(d.task.tile)) return false;
         break;
@@ -331,13 +336,27 @@ class Block {
     }
   }
   void check_logits(std::size_t token) {
-    if (w_.logits[token] != (w_.launch.gate_tiles > 0 ? w_.launch.gate_units : 0)) {
-      w_.fault("logits read before they are there");
-    }
+    if (!w_.has_logits(token)) w_.fault("logits read before they are there");
+  }
+
+  // What the block sorts: given ids, its own top-k of all tokens, or the words of others.
+  bool choices_are_there() {
+    bool ready = true;
+    if (w_.layer.ids_given) return ready;
+    for_tokens(0, w_.launch.tokens, [&](std::size_t token) {
+      ready = ready && (w_.launch.dispatches ? w_.chosen[token] == 1 : w_.has_logits(token));
+    });
+    return ready;
   }
 
   bool dispatch(int tile) {
     bool ready = true;
+    if (w_.local()) {
+      for_tokens(tile, kWarpTokens,
+                 [&](std::size_t token) { ready = ready && w_.has_logits(token); });
+      if (ready) for_tokens(tile, kWarpTokens, [&](std::size_t token) { ++w_.chosen[token]; });
+      return ready;
+    }
     const auto units = static_cast<std::uint32_t>(w_.launch.gate_units);
     for_tokens(tile, kWarpTokens, [&](std::size_t token) {
       if (w_.launch.gate_tiles == 0) return;
@@ -407,10 +426,12 @@ class Block {
   }
 
   World& w_;
+  int index_;
   int ticket_ = 0, next_ticket_ = 0, limit_ = 0, hint_ = 0;
-  std::uint32_t parity_ = 0;
-  bool first_ = false, to_clear_ = false, drawn_ = false;
-  bool routed_ = false, route_told_ = false, routed_here_ = false;
+  std::uint32_t number_ = 0;
+  bool first_ = false, to_clear_ = true, drawn_ = false;
+  bool routed_ = false, route_told_ = false;
+  bool counted_ = false, planned_ = false, listed_ = false;
   State producer_ = State::kHasTicket;
   bool loader_over_ = false, consumer_over_ = false, publisher_over_ = false;
   std::vector<Described> tasks_;
@@ -452,6 +473,7 @@ EmulatedResult emulate_launch(const EmulatedLayer& layer, EmulatedWorkspace& wor
           .lists = std::vector<std::vector<int>>(static_cast<std::size_t>(layer.shape.slots)),
           .logits = std::vector<int>(static_cast<std::size_t>(tokens)),
           .quantised = std::vector<int>(static_cast<std::size_t>(tokens)),
+          .chosen = std::vector<int>(static_cast<std::size_t>(tokens)),
           .h_units = {},
           .y_units = {}};
   w.result.combined.resize(static_cast<std::size_t>(tokens));
@@ -459,7 +481,7 @@ EmulatedResult emulate_launch(const EmulatedLayer& layer, EmulatedWorkspace& wor
   int started = 0;
   while (started < how.blocks || !resident.empty()) {
     while (started < how.blocks && static_cast<int>(resident.size()) < how.resident) {
-      resident.push_back(std::make_unique<Block>(w));
+      resident.push_back(std::make_unique<Block>(w, started));
       ++started;
     }
     if (!move_something(w, resident)) {

@@ -37,8 +37,9 @@ struct EmulatedWorkspace {
 
     explicit Set(const EmulatedLayer& layer);
     bool clean() const;
+    void clear_share(int block, int blocks);
   };
-  std::uint32_t ticket = 0;
+  std::uint64_t ticket = 0;
   std::vector<Set> sets;
   std::uint64_t launches = 0, tokens = 0, rows = 0;
 

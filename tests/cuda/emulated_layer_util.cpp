@@ -16,7 +16,7 @@ EmulatedLayer::EmulatedLayer(const Shape& layer_shape, bool given)
   const int gate_rows = (ids_given ? 0 : shape.experts) + (shape.shared_gate ? 1 : 0);
   launch.n_max = config.variant.n_max;
   launch.quantises = shape.dtype == Dtype::kFp8;
-  launch.dispatches = !config.route_everywhere;
+  launch.dispatches = !config.local_lists || (!config.route_everywhere && !ids_given);
   launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;
   launch.gate_units = ceil_div(gate_rows, config.gate_rows);
   launch.units1 = ceil_div(expert_layout(shape).tiles1(), m);
@@ -39,6 +39,18 @@ bool EmulatedWorkspace::Set::clean() const {
   };
   return routed == 0 && quantised == 0 && zero(rows) && zero(ready) && zero(gate_arrived) &&
          zero(y_arrived);
+}
+
+void EmulatedWorkspace::Set::clear_share(int block, int blocks) {
+  int at = 0;
+  const auto clear = [&](std::uint32_t& counter) {
+    if (at++ % blocks == block) counter = 0;
+  };
+  clear(routed);
+  clear(quantised);
+  for (std::vector<std::uint32_t>* counters : {&rows, &ready, &gate_arrived, &y_arrived}) {
+    for (std::uint32_t& counter : *counters) clear(counter);
+  }
 }
 
 }  // namespace moeopt::cuda::moe

@@ -94,7 +94,7 @@ Interleaving draw_interleaving(std::mt19937& random) {
 TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
   std::mt19937 random(3);
   for (int round = 0; round < 150; ++round) {
-    // Each block routes for itself up to 8 tokens; n is 32, 64 or 128 by rows an expert.
+    // Every way of routing: for itself, by words, by lists; n is 32, 64 or 128.
     const int max_tokens = draw(random, 0, 2) == 0 ? draw(random, 1, 8) : draw(random, 9, 300);
     const EmulatedLayer layer(draw_shape(random, max_tokens), draw(random, 0, 2) == 0);
     EmulatedWorkspace workspace(layer);
@@ -117,7 +117,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
       EXPECT_EQ(workspace.launches, launch + 1);
       EXPECT_EQ(workspace.tokens, tokens_so_far);
       EXPECT_EQ(workspace.rows, rows_so_far);
-      EXPECT_EQ(workspace.ticket, launch % 2 == 0 ? 0x80000000u : 0u);
+      EXPECT_EQ(workspace.ticket, std::uint64_t{launch + 1} << 32);
       EXPECT_TRUE(workspace.sets[launch % 2 == 0 ? 1 : 0].clean()) << "for the next launch";
     }
   }
@@ -156,7 +156,7 @@ TEST(Emulation, ADirtySetIsSeen) {
   EmulatedWorkspace workspace(layer);
   const Interleaving how;
   ASSERT_TRUE(emulate_launch(layer, workspace, 40, slots, how).faults.empty());
-  workspace.ticket = 0;  // the parity of the launch before
+  workspace.ticket = 0;  // the number of the launch before
   const EmulatedResult result = emulate_launch(layer, workspace, 40, slots, how);
   EXPECT_TRUE(result.hung || !result.faults.empty());
 }

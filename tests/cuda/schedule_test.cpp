@@ -196,7 +196,7 @@ TEST(Schedule, TheExampleOfTheDocument) {
   launch.units1 = 4;
   launch.units2 = 2;
   launch = launch.with_tokens(2);
-  const std::int32_t tile_start[] = {0, 1, 2, 3};  // experts 2, 0 and 3: a tile each
+  const std::int32_t tile_start[] = {0, 1, 2, 3};  // of the experts with rows: a tile each
   ASSERT_EQ(launch.unrouted(), 2);
   ASSERT_EQ(launch.total(3), 22);
   const auto expect = [&](int ticket, TaskKind kind, int expert, int unit, int tile) {
@@ -239,7 +239,7 @@ TEST(Schedule, TicketsFitAtTheExtremes) {
           Launch launch{};
           launch.n_max = config.variant.n_max;
           launch.quantises = dtype == Dtype::kFp8;
-          launch.dispatches = !config.route_everywhere;
+          launch.dispatches = true;
           launch.gate_tokens = config.gate_tokens;
           launch.gate_units = ceil_div(experts + 1, config.gate_rows);
           launch.units1 = launch.shared_units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);

@@ -12,16 +12,18 @@ COMBINE = FOLDER + "combine.cuh"
 CONSUMER = FOLDER + "consumer.cuh"
 GATE = FOLDER + "gate.cuh"
 KERNEL = FOLDER + "kernel.cuh"
+LISTS = FOLDER + "lists.cuh"
 LOADER = FOLDER + "loader.cuh"
 PACK = FOLDER + "pack.cu"
 PRODUCER = FOLDER + "producer.cuh"
+PTX = FOLDER + "ptx.cuh"
 PUBLISHER = FOLDER + "publisher.cuh"
 ROUTE = FOLDER + "route.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
 ADD = """sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
           sum[i][2 * j + 1] += weight[i][n] * high_bf16(two[j]);"""
-WEIGHT = "weight[i][n] = from >= 0 ? weights[s] : 0.0f;"
+WEIGHT = "weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;"
 OUT = "out.x = pack_bf16(sum[i][0], sum[i][1]);"
 CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
@@ -40,9 +42,9 @@ ISSUE_FP8 = """        wgmma_fence();
 ADD_FP8 = "sums[at + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
 
 WEIGHTS = [
-    Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("weights[s]", "0.8f * weights[s]")),
+    Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("own.weight[s]", "0.8f * own.weight[s]")),
     Mutation("router weight applied twice", COMBINE, WEIGHT,
-             WEIGHT.replace("weights[s]", "weights[s] * weights[s]")),
+             WEIGHT.replace("own.weight[s]", "own.weight[s] * own.weight[s]")),
     Mutation("output of zeros", COMBINE, OUT, "for (float& value : sum[i]) value = 0;\n    " + OUT),
     Mutation("combine in bf16", COMBINE, ADD,
              ADD + """
@@ -51,14 +53,14 @@ WEIGHTS = [
     Mutation("output truncated instead of rounded", COMBINE, OUT,
              "for (float& value : sum[i]) value = __uint_as_float(__float_as_uint(value) & 0xffff0000u);\n"
              "    " + OUT),
-    Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? s : -1", "-1"),
-    Mutation("last slot dropped", COMBINE, "s < p.top_k ? y_slot[s]",
-             "s + 1 < p.top_k || s == 0 ? y_slot[s] : s < p.top_k ? -1"),
+    Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? own.from[s] : -1",
+             "s < p.top_k ? own.from[s] : -1"),
+    Mutation("last slot dropped", COMBINE, "s < p.y_rows ? own.from[s] : -1",
+             "s < p.y_rows && (s + 1 != p.top_k || s == 0) ? own.from[s] : -1"),
     Mutation("out taken for dense", COMBINE, "2 * (token[i] * p.out_stride + column[i])",
              "2 * (std::int64_t{1} * token[i] * p.hidden + column[i])"),
-    Mutation("no wait for the shared expert's y", COMBINE, "(shared ? run.launch.shared_units2 : 0)", "0"),
-    Mutation("no wait for y", COMBINE, "static_cast<std::uint32_t>(routed * run.launch.units2 +",
-             "static_cast<std::uint32_t>(0 * routed * run.launch.units2 +"),
+    Mutation("no wait for the shared expert's y", COMBINE, "(p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)", "0"),
+    Mutation("no wait for y", COMBINE, "expected * run.launch.units2 +", "0 * expected * run.launch.units2 +"),
 ]
 
 GEMMS = [
@@ -145,12 +147,12 @@ ROUTES = [
     Mutation("ties to the higher id", ROUTE, "if (key[i] > best) {",
              "if (key[i] >= best && key[i] != 0) {"),
     Mutation("a NaN logit counts as a score", ROUTE, "key[i] = nan ? 1 : 0;", "key[i] = 0;"),
-    Mutation("an absent expert taken for slot 0", ROUTE, "if (r.slot >= p.slots) r.slot = -1;",
-             "r.slot = max(r.slot, 0);"),
+    Mutation("an absent expert taken for slot 0", ROUTE, "return slot < p.slots ? slot : -1;", "return max(slot, 0);"),
     Mutation("a repeated expert's row read where none was written", ROUTE,
-             "r.y_slot = r.slot >= 0 ? leader : -1;", "r.y_slot = r.slot >= 0 ? lane : -1;"),
-    Mutation("expert map forgotten", ROUTE, "p.expert_map != nullptr ? __ldg(p.expert_map + r.chosen.id)",
-             "false ? __ldg(p.expert_map + r.chosen.id)"),
+             "r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};",
+             "r.choice = {own ? slot : -1, slot >= 0 ? lane : -1};"),
+    Mutation("expert map forgotten", ROUTE, "p.expert_map != nullptr ? __ldg(p.expert_map + id)",
+             "false ? __ldg(p.expert_map + id)"),
     Mutation("sigmoid taken for softmax", ROUTE, "if (p.score == MOEOPT_SOFTMAX) {", "if (true) {"),
     Mutation("one group too many", ROUTE, "for (int n = 0; n < p.top_k_groups; ++n) {",
              "for (int n = 0; n < min(p.top_k_groups + 1, p.groups); ++n) {"),
@@ -159,12 +161,11 @@ ROUTES = [
     Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) {", "if (false) {"),
     Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
              "r.has_nan = false;"),
-    Mutation("shared gate forgotten", ROUTE, "if (p.shared_gate != nullptr) r.shared_weight",
-             "if (false) r.shared_weight"),
+    Mutation("shared gate forgotten", ROUTE, "return __fdividef(1.0f, 1.0f + __expf(-logit));", "return 1.0f;"),
 ]
 
 ORDER = [
-    Mutation("stale workspace", LOADER, "if (run_.first && warp_ == 0) clear_other_set();", ""),
+    Mutation("stale workspace", LOADER, "if (warp_ == 0) clear_other_set();", ""),
     Mutation("no wait for h", LOADER, 'wait(info.ready, info.ready_count, "h");', ""),
     Mutation("no wait for x in e4m3", LOADER,
              "wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),",
@@ -173,8 +174,14 @@ ORDER = [
              "0u, \"router logits\""),
     Mutation("no wait for the lists", PRODUCER, "static_cast<std::uint32_t>(launch.dispatch_tiles), \"routes\"",
              "0u, \"routes\""),
-    Mutation("the next launch's parity not set", PRODUCER, "*p_.ticket = (run_.parity ^ 1u) << 31;",
-             "*p_.ticket = run_.parity << 31;"),
+    Mutation("the next launch's number not set", PRODUCER,
+             "static_cast<unsigned long long>(run_.number + 1) << 32;",
+             "static_cast<unsigned long long>(run_.number) << 32;"),
+    Mutation("a word of any launch taken for this one's", PTX, "return static_cast<std::uint32_t>(word >> 32) == tag;",
+             "return static_cast<std::uint32_t>(word >> 32) != 0;"),
+    Mutation("lists before the schedule", LISTS, 'mbarrier_wait(s.planned, 0, "the schedule");', ""),
+    Mutation("a repeat of given ids is a row of its own", LISTS, "return {leader == lane ? expert : -1,",
+             "return {expert,"),
     Mutation("a count from the device beyond the capacity believed", KERNEL,
              "return tokens >= 0 && tokens <= p.max_tokens ? tokens : -1;",
              "return tokens >= 0 && tokens <= p.max_tokens ? tokens : p.max_tokens;"),
