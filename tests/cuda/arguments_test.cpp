@@ -193,6 +193,8 @@ TEST(Arguments, PackedWeightsAndWorkspace) {
        {"workspace is null", [](auto& a) { a.workspace = nullptr; }},
        {"workspace is not aligned to 128 bytes",
         [](auto& a) { set_address(a.workspace, 0x500010); }},
+       {"control is not aligned to 128 bytes",
+        [](auto& a) { set_address(a.control, 0x600010); }},
        {"peers is set, but world is 0 or 1",
         [](auto& a) { a.peers = reinterpret_cast<void* const*>(0x800000); }}});
   expect(shape_of([](auto& d) { d.shared_intermediate = 128, d.shared_gate = 1; }),
