@@ -183,8 +183,8 @@ typedef struct moeopt_moe_args {
   int32_t* out_counts; /* [slots] rows per slot of this launch */
   void* workspace;     /* workspace_bytes, made ready by moeopt_moe_init_workspace */
   void* const* peers;  /* world > 1: base pointers of the peers' workspaces; else null */
-  /* control_bytes made ready by moeopt_moe_init_workspace, aligned to 128; null: the workspace's own.
-   * With it the workspace is scratch: its contents need not outlast the launch and it needs no
+  /* control_bytes made ready by moeopt_moe_init_workspace, aligned to 128; null: the workspace's
+   * own. With it the workspace is scratch: its contents need not outlast the launch and it needs no
    * making ready, so that layers with a control of their own share one, each with its own counters.
    * One control serves one stream at a time. */
   void* control;

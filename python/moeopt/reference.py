@@ -139,10 +139,11 @@ def moe_layer(x: torch.Tensor, experts: Sequence[Expert], description: Descripti
               ids: torch.Tensor | None = None, weights: torch.Tensor | None = None,
               router: torch.Tensor | None = None, correction_bias: torch.Tensor | None = None,
               expert_map: torch.Tensor | None = None, shared: Expert | None = None,
-              shared_gate: torch.Tensor | None = None,
-              accumulate: torch.dtype = torch.float64) -> torch.Tensor:
+              shared_gate: torch.Tensor | None = None, accumulate: torch.dtype = torch.float64,
+              magnitude: torch.Tensor | None = None) -> torch.Tensor:
     """The layer for x [T, H]: [T, H] in `accumulate`, rounded as the dtype's output is.
 
+    magnitude [T]: receives sum over s of |w_s| * norm(y_s), what a row's error is measured by.
     experts: those that are here, by slot; expert_map [E]: global id -> slot, -1: not here (None: slot = id).
     """
     rounding = _Rounding(description.dtype)
@@ -161,6 +162,8 @@ def moe_layer(x: torch.Tensor, experts: Sequence[Expert], description: Descripti
         if slot >= 0:
             token, place = torch.where(slots == slot)
             y[token, place] = swiglu(rows[token], experts[slot], description.dtype)
+    if magnitude is not None:
+        magnitude.copy_((weights.abs() * y.norm(dim=-1)).sum(-1))
     out = torch.zeros_like(rows)
     for place in range(ids.shape[1]):
         weighed = weights[:, place, None] * y[:, place]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moeopt")
 APPLIED, DECLINED = "applied", "declined"
 _lock = threading.Lock()
-_entries: "dict[tuple[str, str], _Entry]" = {}
+_entries: "dict[tuple[str, str, int], _Entry]" = {}  # by engine, name and owner: two models may share names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Entry:
 
 def _record(status: LayerStatus, owner: object | None, layer: "MoELayer | None") -> None:
     with _lock:
-        _entries[(status.engine, status.name)] = _Entry(
+        _entries[(status.engine, status.name, id(owner))] = _Entry(
             status, None if owner is None else weakref.ref(owner), None if layer is None else weakref.ref(layer))
 
 
@@ -60,9 +60,9 @@ def declined(engine: str, name: str, used: str, reason: str, owner: object | Non
     _record(LayerStatus(engine, name, used, DECLINED, reason), owner, None)
 
 
-def forget(engine: str, name: str) -> None:
+def forget(engine: str, name: str, owner: object | None = None) -> None:
     with _lock:
-        _entries.pop((engine, name), None)
+        _entries.pop((engine, name, id(owner)), None)
 
 
 def report() -> list[LayerStatus]:

@@ -85,7 +85,7 @@ def release(model: torch.nn.Module) -> None:
     for _, module in experts_modules(model):
         state = module.__dict__.pop("_moeopt", None)
         if state is not None:
-            status.forget(ENGINE, _name(module))
+            status.forget(ENGINE, _name(module), module)
 
 
 def experts_modules(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
