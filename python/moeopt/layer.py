@@ -23,6 +23,7 @@ from moeopt.errors import ArgumentError, MoeoptError, Unsupported
 DEFAULT_MAX_TOKENS = 8192
 _keys = itertools.count(1)
 _layers: "weakref.WeakValueDictionary[int, MoELayer]" = weakref.WeakValueDictionary()
+_loaded: set[tuple[int | None, str]] = set()  # kernels that this process has launched, by device and variant
 _COUNTER_BYTES = c.sizeof(_abi.Counters)
 _COUNTER_FIELDS = [name for name, _ in _abi.Counters._fields_]
 
@@ -152,6 +153,7 @@ class MoELayer:
                 scales = [s.contiguous() for s in
                           (*gate_up_scale[slot].to(self.device).chunk(2), down_scale[slot].to(self.device))]
             self.pack_expert(slot, gate, up, down[slot].to(self.device), *scales)
+            del gate, up, scales  # before the next one comes: never two on the way
 
     def pack_shared(self, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor,
                     gate_scale: torch.Tensor | None = None, up_scale: torch.Tensor | None = None,
@@ -351,7 +353,6 @@ class _Cuda:
         self.controls: dict[int | str, torch.Tensor] = {}
         with torch.cuda.device(self.device):
             self.controls["graph"] = self._new_control()
-        self.args = _abi.sized(_abi.Args)
 
     def _new_control(self) -> torch.Tensor:
         # What moeopt_moe_init_workspace does, for all buckets at once.
@@ -386,6 +387,27 @@ class _Cuda:
         with torch.cuda.device(self.device):
             library.check(function(self.handles[0].pointer, c.byref(given), _address(packed),
                                    torch.cuda.current_stream().cuda_stream))
+            if not shared:
+                self._load_kernels(packed)
+
+    def _load_kernels(self, packed: torch.Tensor) -> None:
+        """Launches every variant of the kernel on no tokens, once a process and device: CUDA loads a kernel at
+        its first launch, which must not be one that a graph captures."""
+        d = self.layer.description
+        for handle in self.handles:
+            variant = (self.device.index, handle.config.removesuffix(" route-everywhere"))
+            if variant in _loaded:
+                continue
+            workspace = torch.empty(handle.sizes.workspace_bytes, dtype=torch.uint8, device=self.device)
+            workspace[:handle.sizes.control_bytes].zero_()
+            anything = _address(packed)  # what no token asks for is checked, and not read
+            args = _abi.sized(_abi.Args, experts=anything, workspace=_address(workspace),
+                              shared=anything if d.shared_intermediate else None,
+                              shared_gate=anything if d.shared_gate else None,
+                              expert_map=anything if d.local_experts < d.experts else None)
+            handle.library.check(handle.library.functions.moeopt_moe_forward(
+                handle.pointer, c.byref(args), torch.cuda.current_stream().cuda_stream))
+            _loaded.add(variant)
 
     def run(self, call: _Call, scratch: torch.Tensor | None) -> None:
         tokens = call.x.shape[0]
@@ -403,7 +425,7 @@ class _Cuda:
             elif scratch.numel() * scratch.element_size() < need or scratch.device != self.device:
                 raise ArgumentError(f"scratch is {scratch.numel() * scratch.element_size()} bytes on "
                                     f"{scratch.device}; {need} on {self.device} are needed")
-            args = self.args
+            args = _abi.sized(_abi.Args)
             args.tokens = tokens
             args.x, args.x_stride = _address(call.x), _row_stride(call.x)
             args.out, args.out_stride = _address(call.out), _row_stride(call.out)
