@@ -20,6 +20,7 @@ NO_TORCH = {"test_abi.py", "test_describe.py", "test_package.py", "test_doctor.p
 
 
 def pytest_addoption(parser):
+    parser.addoption("--site", default="", help="a folder with vLLM and what it imports, to run its oracle without a GPU")
     parser.addoption("--wheels", default="", help="a folder of vLLM wheels to hold the plugin's contract against")
 
 
