@@ -165,10 +165,10 @@ def moe_layer(x: torch.Tensor, experts: Sequence[Expert], description: Descripti
     if magnitude is not None:
         magnitude.copy_((weights.abs() * y.norm(dim=-1)).sum(-1))
     out = torch.zeros_like(rows)
-    for place in range(ids.shape[1]):
-        weighed = weights[:, place, None] * y[:, place]
+    for k in range(ids.shape[1]):
+        weighed = weights[:, k, None] * y[:, k]
         # Nothing where no expert is here, whatever the weight: NaN times nothing is nothing.
-        out += torch.where(slots[:, place, None] >= 0, weighed, torch.zeros_like(weighed))
+        out += torch.where(slots[:, k, None] >= 0, weighed, torch.zeros_like(weighed))
     if shared is not None:
         y_shared = swiglu(rows, shared, description.dtype)
         if shared_gate is not None:

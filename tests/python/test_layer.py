@@ -6,7 +6,7 @@ from common import CUDA, DEVICE, Problem, same_bits
 
 import moeopt
 from moeopt import reference
-from moeopt.layer import token_buckets
+from moeopt._cuda import token_buckets
 
 DTYPES = ["bf16", "fp8"]
 cuda_only = pytest.mark.skipif(not CUDA, reason="needs a GPU")

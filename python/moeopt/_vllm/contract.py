@@ -65,7 +65,8 @@ def _probe(version: str) -> Contract:
         raise UnknownContract(f"FusedMoEConfig has no {', '.join(missing)}")
     if not {"intermediate_size_per_partition"} & fields:
         raise UnknownContract("FusedMoEConfig has no intermediate_size_per_partition")
-    unquantized = _module(f"{FUSED_MOE}.oracle.unquantized")
+    unquantized: ModuleType | None = _module(f"{FUSED_MOE}.oracle.unquantized")
+    assert unquantized is not None
     method = None
     if not hasattr(unquantized, "backend_to_kernel_cls"):
         method = _method(unquantized)

@@ -142,7 +142,7 @@ class Kernel:
                       scratch=scratch)
 
 
-def make_class(parent: type, block_fp8_keys: tuple[Any, Any], defer_is_property: bool, required: bool,
+def make_class(parent: Any, block_fp8_keys: tuple[Any, Any], defer_is_property: bool, required: bool,
                on_choice: Any = None) -> type:
     """The experts class over vLLM's TritonExperts. on_choice(applied, reason): told of every decision."""
 
@@ -170,7 +170,7 @@ def make_class(parent: type, block_fp8_keys: tuple[Any, Any], defer_is_property:
                                  "(MOEOPT_MODE=require)")
             return reason is None, None if reason is None else f"moeopt: {reason}"
 
-        def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        def process_weights_after_loading(self, layer: Any) -> None:
             """Called by vLLM, or by install.py for releases that do not."""
             if self.moeopt.reason is not None:
                 return
@@ -208,11 +208,11 @@ def make_class(parent: type, block_fp8_keys: tuple[Any, Any], defer_is_property:
 
     if defer_is_property:
         def defers(self: Any) -> bool:
-            return self.moeopt.reason is None or parent.expects_unquantized_inputs.fget(self)  # type: ignore[attr-defined]
-        MoeoptExperts.expects_unquantized_inputs = property(defers)  # type: ignore[attr-defined]
+            return self.moeopt.reason is None or parent.expects_unquantized_inputs.fget(self)
+        MoeoptExperts.expects_unquantized_inputs = property(defers)
     else:
         def defers_static(moe_config: Any, quant_config: Any) -> bool:
             return Kernel(moe_config, quant_config).reason is None or \
-                parent.expects_unquantized_inputs(moe_config, quant_config)  # type: ignore[attr-defined]
-        MoeoptExperts.expects_unquantized_inputs = staticmethod(defers_static)  # type: ignore[attr-defined]
+                parent.expects_unquantized_inputs(moe_config, quant_config)
+        MoeoptExperts.expects_unquantized_inputs = staticmethod(defers_static)
     return MoeoptExperts

@@ -9,7 +9,6 @@ Invariant: under require an engine is not ready before the kernel itself counted
 
 import functools
 import importlib
-from types import ModuleType
 from typing import Any
 
 from moeopt import settings, status
@@ -22,7 +21,7 @@ MOE_CLASSES = ("RoutedExperts", "FusedMoE")  # whose instances own a MoE layer's
 KERNELS = ("moe_kernel", "kernel", "moe_mk")  # where a method keeps its modular kernel
 
 
-def install(contract: contracts.Contract, mode: settings.Mode) -> type:
+def install(contract: contracts.Contract, mode: settings.Mode) -> Any:
     """Patches vLLM; returns the experts class."""
     required = mode is settings.Mode.REQUIRE
     ours = experts.make_class(contract.triton_experts, contract.block_fp8_keys, contract.defer_is_property,
@@ -43,7 +42,7 @@ def install(contract: contracts.Contract, mode: settings.Mode) -> type:
     return ours
 
 
-def _wrap_oracle(oracle: ModuleType, ours: type) -> None:
+def _wrap_oracle(oracle: Any, ours: Any) -> None:
     original = oracle.backend_to_kernel_cls
     triton = next(getattr(oracle, name) for name in ("UnquantizedMoeBackend", "Fp8MoeBackend")
                   if hasattr(oracle, name)).TRITON
@@ -63,7 +62,7 @@ def _wrap_oracle(oracle: ModuleType, ours: type) -> None:
 class _OneOf:
     """One class where the oracle takes no list: ours, which is its parent wherever the kernel refuses."""
 
-    def __init__(self, ours: type, parent: type):
+    def __init__(self, ours: Any, parent: Any):
         def is_supported_config(cls: Any, moe_config: Any, weight_key: Any, activation_key: Any,
                                 activation_format: Any) -> tuple[bool, str | None]:
             supported, _ = ours.is_supported_config(ours, moe_config, weight_key, activation_key,
@@ -75,12 +74,14 @@ class _OneOf:
         self.chosen = type(ours.__name__, (ours,), {"is_supported_config": staticmethod(is_supported_config)})
 
 
-def _replace_method(contract: contracts.Contract, ours: type) -> None:
+def _replace_method(contract: contracts.Contract, ours: Any) -> None:
     """Releases before the unquantized oracle chose a class: vLLM's own out-of-tree registration."""
     parent: Any = contract.unquantized_method
     modular = contract.modular_kernel
 
     class UnquantizedFusedMoEMethod(parent):  # the name is the key that vLLM looks up
+        kernel: Any
+
         def _setup_kernel(self, layer: Any, w13: Any, w2: Any) -> None:
             super()._setup_kernel(layer, w13, w2)
             stock = getattr(self.kernel, "fused_experts", None)
@@ -109,8 +110,8 @@ def experts_of(method: Any) -> Any:
     return None
 
 
-def _pack_after_loading(method: type) -> None:
-    original = method.process_weights_after_loading  # type: ignore[attr-defined]
+def _pack_after_loading(method: Any) -> None:
+    original = method.process_weights_after_loading
 
     @functools.wraps(original)
     def process_weights_after_loading(self: Any, layer: Any) -> Any:
@@ -120,7 +121,7 @@ def _pack_after_loading(method: type) -> None:
             found.process_weights_after_loading(layer)
         return result
 
-    method.process_weights_after_loading = process_weights_after_loading  # type: ignore[attr-defined]
+    method.process_weights_after_loading = process_weights_after_loading
 
 
 def moe_modules(model: Any) -> list[tuple[str, Any]]:
