@@ -88,6 +88,10 @@ scales = [torch.stack([s for _, s in part]) for part in pairs]
 quant = config.fp8_w8a8_moe_quant_config(w1_scale=scales[0], w2_scale=scales[1], block_shape=[128, 128])
 check(fp8.make_fp8_moe_kernel(quant, moe_config(), cls, backend), stored, scales, "fp8")
 
+from vllm.plugins.endpoint_plugins.interface import EndpointPlugin
+from moeopt import vllm_endpoint
+assert isinstance(vllm_endpoint.Plugin(), EndpointPlugin)
+
 for change in (dict(in_dtype=torch.float16), dict(activation=activation.MoEActivation.GELU), dict(hidden_dim=200)):
     backend, cls = unquantized.select_unquantized_moe_backend(moe_config(**change))
     assert cls.__name__ == "TritonExperts", (change, cls)
