@@ -103,6 +103,7 @@ typedef struct moeopt_moe_sizes {
   uint64_t expert_bytes;    /* one packed routed expert; a multiple of 128 */
   uint64_t shared_bytes;    /* the packed shared expert; 0 when there is none */
   uint64_t workspace_bytes; /* one workspace */
+  uint64_t control_bytes;   /* the part of it that lasts from launch to launch */
 } moeopt_moe_sizes;
 
 MOEOPT_API moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* sizes);
@@ -140,12 +141,13 @@ MOEOPT_API moeopt_status moeopt_moe_pack_shared(const moeopt_moe* layer,
                                                 void* stream);
 
 /* Makes a workspace ready: once before its first forward, and after a launch that failed. It is
- * ready for this layer alone, and for others of an equal description. */
+ * ready for this layer alone, and for others of an equal description. Touches its first
+ * control_bytes alone, so it also makes a moeopt_moe_args.control ready. */
 MOEOPT_API moeopt_status moeopt_moe_init_workspace(const moeopt_moe* layer, void* workspace,
                                                    void* stream);
 
 /* What the kernel itself counted since moeopt_moe_init_workspace; lives at the start of the
- * workspace, on the device. */
+ * workspace (of moeopt_moe_args.control where that is given), on the device. */
 typedef struct moeopt_moe_counters {
   uint64_t launches;   /* forward launches that ran */
   uint64_t tokens;     /* tokens over launches */
@@ -184,6 +186,11 @@ typedef struct moeopt_moe_args {
   int32_t* out_counts; /* [slots] rows per slot of this launch */
   void* workspace;     /* workspace_bytes, made ready by moeopt_moe_init_workspace */
   void* const* peers;  /* world > 1: base pointers of the peers' workspaces; else null */
+  /* control_bytes made ready by moeopt_moe_init_workspace, aligned to 128; null: the workspace's
+   * own. With it the workspace is scratch: its contents need not outlast the launch and it needs no
+   * making ready, so that layers with a control of their own share one, each with its own counters.
+   * One control serves one stream at a time. */
+  void* control;
 } moeopt_moe_args;
 
 /* Enqueues the layer: exactly one kernel. */

@@ -114,6 +114,26 @@ TEST(FillParams, WorkspaceRegionsAreApartAndInBounds) {
   }
 }
 
+TEST(FillParams, ControlTakesWhatLastsOutOfTheWorkspace) {
+  const Shape shape = shape_of(2048, 768, 128, 8, 512, true, 128, 0);
+  const Config config = choose_config(shape);
+  const WorkspaceLayout layout = workspace_layout(shape, config);
+  constexpr std::uintptr_t kControl = 0x70000000;
+  moeopt_moe_args args{};
+  args.workspace = reinterpret_cast<void*>(kBase);
+  const Params alone = fill_params(shape, config, layout, args);
+  args.control = reinterpret_cast<void*>(kControl);
+  const Params params = fill_params(shape, config, layout, args);
+  const std::vector<Region> before = regions_of(alone, shape);
+  const std::vector<Region> after = regions_of(params, shape);
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const auto offset = reinterpret_cast<std::uintptr_t>(before[i].start) - kBase;
+    const std::uintptr_t base = offset < layout.control_bytes ? kControl : kBase;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(after[i].start), base + offset) << after[i].name;
+  }
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(params.counters), kControl);
+}
+
 TEST(FillParams, CopiesTheLayerAndTheCall) {
   const Shape shape = shape_of(256, 128, 8, 2, 64, true, 384, 5);
   const Config config = choose_config(shape);

@@ -139,6 +139,7 @@ moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* si
     whole.expert_bytes = moe::expert_layout(l.shape).bytes();
     whole.shared_bytes = moe::shared_bytes(l.shape);
     whole.workspace_bytes = l.workspace.bytes;
+    whole.control_bytes = l.workspace.control_bytes;
     moe::write_struct(whole, sizes, moe::kFirstSizesBytes, "moeopt_moe_sizes");
   });
 }

@@ -145,6 +145,7 @@ moeopt_moe_args check_args(const Shape& shape, const moeopt_moe_args* given) {
   check_weights(shape, args);
   check_route(shape, args, rows > 0);
   check_pointer("workspace", args.workspace, kPackedAlignment);
+  check_aligned("control", args.control, kPackedAlignment);
   check_given("peers", args.peers, false, "world is 0 or 1");
   return args;
 }
