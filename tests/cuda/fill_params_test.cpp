@@ -38,6 +38,12 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
       {"h", p.h, rows * n(s.intermediate) * element},
       {"y", p.y, 2 * n(s.max_tokens) * n(p.y_rows) * n(s.hidden)},
   };
+  if (p.local_lists != 0) {
+    regions.push_back(
+        {"logit_words", p.logit_words, 8 * n(s.max_tokens) * n(logits_stride(s.experts))});
+    regions.push_back({"choice_words", p.choice_words, 8 * rows});
+    regions.push_back({"weight_words", p.weight_words, 8 * rows});
+  }
   if (fp8) {
     regions.push_back({"x_quantised", p.x_quantised, n(s.max_tokens) * n(s.hidden)});
     regions.push_back({"x_scales", p.x_scales, 4 * n(s.max_tokens) * n(s.hidden / 128)});
@@ -115,7 +121,7 @@ TEST(FillParams, WorkspaceRegionsAreApartAndInBounds) {
 }
 
 TEST(FillParams, ControlTakesWhatLastsOutOfTheWorkspace) {
-  const Shape shape = shape_of(2048, 768, 128, 8, 512, true, 128, 0);
+  const Shape shape = shape_of(2048, 768, 128, 8, 64, true, 128, 0);
   const Config config = choose_config(shape);
   const WorkspaceLayout layout = workspace_layout(shape, config);
   constexpr std::uintptr_t kControl = 0x70000000;
