@@ -190,6 +190,8 @@ def test_two_models_in_one_process():
     a, b = (model_of(family, implementation="moeopt", seed=s) for s, family in enumerate(("qwen3_moe", "mixtral")))
     c = model_of("qwen3_moe", implementation="moeopt", seed=7)  # with the names of the first one's layers
     ids = tokens_of()
+    for model in (a, c):
+        plugin.prepare(model)
     first = [logits(m, ids) for m in (a, b, c)]
     again = [logits(m, ids) for m in (a, b, c)]
     assert all(torch.equal(x, y) for x, y in zip(first, again))
