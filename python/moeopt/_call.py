@@ -93,3 +93,9 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """Itself when dense and on 16 bytes, else a copy that is."""
     dense = tensor.contiguous()
     return dense if dense.data_ptr() % _abi.ALIGNMENT == 0 else dense.clone()
+
+
+def span_of(matrix: torch.Tensor) -> tuple[int, int]:
+    """First byte of a matrix and the one after its last, what lies between its rows included."""
+    last = (matrix.shape[0] - 1) * matrix.stride(0) + (matrix.shape[1] - 1) * matrix.stride(1)
+    return matrix.data_ptr(), matrix.data_ptr() + (last + 1) * matrix.element_size()

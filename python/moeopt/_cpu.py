@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from moeopt import reference
-from moeopt._call import Call, Counters, align_up
+from moeopt._call import Call, Counters, align_up, span_of
+from moeopt.errors import ArgumentError
 
 if TYPE_CHECKING:
     from moeopt.layer import MoELayer
@@ -66,6 +67,10 @@ class CpuBackend:
 
     def run(self, call: Call, scratch: torch.Tensor | None) -> None:
         d = self.description
+        begin, end = span_of(call.out)
+        x_begin, x_end = span_of(call.x)
+        if begin < x_end and x_begin < end:
+            raise ArgumentError("out overlaps x")
         experts = [self._unpack(packed, d.intermediate) for packed in call.experts]
         ids = call.ids
         if ids is not None:

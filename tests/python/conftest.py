@@ -24,6 +24,12 @@ def pytest_addoption(parser):
     parser.addoption("--wheels", default="", help="a folder of vLLM wheels to hold the plugin's contract against")
 
 
+def pytest_configure(config):
+    if HAS_TORCH:
+        import torch
+        torch.set_num_threads(1)  # layers of toy size: on a busy machine threads wait for each other
+
+
 def pytest_ignore_collect(collection_path, config):
     if not HAS_TORCH and collection_path.name.startswith("test_") and collection_path.name not in NO_TORCH:
         return True

@@ -246,7 +246,6 @@ def test_wrong_calls_name_the_fault_and_run_nothing(text, change):
     assert p.layer.counters() == before
 
 
-@cuda_only
 def test_overlap_is_refused():
     p = Problem("bf16")
     x, ids, weights = p.tokens(5)

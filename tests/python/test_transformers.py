@@ -32,10 +32,13 @@ FAMILIES = {
 LAYERS = {"qwen3_moe": 3, "qwen2_moe": 3, "mixtral": 3, "deepseek_v2": 2, "deepseek_v3": 2}
 
 
-def model_of(family, dtype=torch.bfloat16, implementation="eager", seed=0):
+def model_of(family, dtype=torch.bfloat16, implementation="eager", seed=0, **changes):
     torch.manual_seed(seed)
+    config = FAMILIES[family]()
+    for name, value in changes.items():
+        setattr(config, name, value)
     with torch.device(DEVICE):
-        model = transformers.AutoModelForCausalLM.from_config(FAMILIES[family](), dtype=dtype,
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype,
                                                               experts_implementation=implementation).eval()
     with torch.no_grad():  # Transformers starts some routers and biases at zero: every choice would be a tie
         for name, parameter in model.named_parameters():
@@ -120,11 +123,10 @@ def test_off_is_bit_identical_to_transformers(monkeypatch):
 
 
 def test_refused_modules_fall_back_with_one_warning_or_raise(monkeypatch, caplog):
-    dtype = torch.float16
-    model = model_of("qwen3_moe", dtype, implementation="grouped_mm")
+    model = model_of("qwen3_moe", implementation="grouped_mm", moe_intermediate_size=96)
     stock = logits(model, tokens_of())
     model.set_experts_implementation("moeopt")
-    with pytest.raises(moeopt.NotApplied, match="torch.float16"):
+    with pytest.raises(moeopt.NotApplied, match="intermediate is 96"):
         logits(model, tokens_of())
     monkeypatch.setenv("MOEOPT_MODE", "prefer")
     plugin._warned.clear()
@@ -190,6 +192,8 @@ def test_two_models_in_one_process():
     a, b = (model_of(family, implementation="moeopt", seed=s) for s, family in enumerate(("qwen3_moe", "mixtral")))
     c = model_of("qwen3_moe", implementation="moeopt", seed=7)  # with the names of the first one's layers
     ids = tokens_of()
+    for model in (a, c):
+        plugin.prepare(model)
     first = [logits(m, ids) for m in (a, b, c)]
     again = [logits(m, ids) for m in (a, b, c)]
     assert all(torch.equal(x, y) for x, y in zip(first, again))
