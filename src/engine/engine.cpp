@@ -19,6 +19,8 @@ std::string_view finish_reason_name(FinishReason reason) {
       return "length";
     case FinishReason::kCancelled:
       return "cancelled";
+    case FinishReason::kTimeout:
+      return "timeout";
     case FinishReason::kError:
       return "error";
   }
@@ -58,6 +60,13 @@ int Engine::blocks_needed(const Request& request) const {
 }
 
 RequestId Engine::submit(Request request, EventSink sink) {
+  check(request);
+  const RequestId id = next_id_++;
+  enqueue(id, std::move(request), std::move(sink));
+  return id;
+}
+
+void Engine::check(Request& request) const {
   const std::int64_t vocab = backend_.model().vocab;
   if (request.prompt.empty()) throw_error(ErrorCode::kUsage, "the prompt is empty");
   for (const std::int32_t id : request.prompt) {
@@ -91,16 +100,29 @@ RequestId Engine::submit(Request request, EventSink sink) {
                                                     request.stop_ids.end());
   }
   validate(request.sampling, vocab);
+}
 
+void Engine::enqueue(RequestId id, Request request, EventSink sink) {
   auto sequence = std::make_unique<Sequence>();
-  sequence->id = next_id_++;
+  sequence->id = id;
   if (tokenizer_ != nullptr) {
     sequence->text = std::make_unique<TextOutput>(*tokenizer_, request.skip_special, request.stop);
   }
   sequence->request = std::move(request);
   sequence->sink = std::move(sink);
   waiting_.push_back(std::move(sequence));
-  return waiting_.back()->id;
+}
+
+void Engine::fill(EngineSnapshot& snapshot) const {
+  snapshot.running = n_running();
+  snapshot.waiting = n_waiting();
+  snapshot.max_running = backend_.capacity().sequences;
+  snapshot.counters = counters_;
+  snapshot.blocks_free = pool_.n_free();
+  snapshot.blocks_live = pool_.n_live();
+  snapshot.blocks_total = pool_.n_blocks();
+  snapshot.backend = backend_.counters();
+  snapshot.experts = expert_counts_;
 }
 
 Engine::Counters Engine::start_up_step() {
@@ -223,7 +245,7 @@ void Engine::deliver(Sequence& sequence, const SampledToken& token) {
     }
   }
   if (reason == FinishReason::kNone) {
-    sequence.sink({sequence.id, piece.text, &token, FinishReason::kNone});
+    sequence.sink({.request = sequence.id, .text = piece.text, .token = &token});
   } else {
     finish(sequence, reason, piece.text, &token);
   }
@@ -232,7 +254,7 @@ void Engine::deliver(Sequence& sequence, const SampledToken& token) {
 void Engine::finish(Sequence& sequence, FinishReason reason, std::string_view text,
                     const SampledToken* token) {
   sequence.finished = true;
-  sequence.sink({sequence.id, text, token, reason});
+  sequence.sink({.request = sequence.id, .text = text, .token = token, .finish = reason});
 }
 
 void Engine::retire_finished() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "engine/engine_snapshot.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
@@ -34,6 +35,11 @@ class Engine {
   // vocabulary, bad sampling parameters. `sink` is called from step() and cancel().
   RequestId submit(Request request, EventSink sink);
 
+  // submit() in two parts: check() throws and completes the request, and may be called by any
+  // thread; enqueue() queues what it passed, under an id of the caller's choice.
+  void check(Request& request) const;
+  void enqueue(RequestId id, Request request, EventSink sink);
+
   // Ends a request early; its sink gets kCancelled unless it had ended already.
   void cancel(RequestId id);
 
@@ -41,17 +47,13 @@ class Engine {
   // launched before. Returns false when nothing is waiting, running or in flight.
   bool step();
 
-  struct Counters {
-    std::uint64_t steps = 0;
-    std::uint64_t prompt_tokens = 0;
-    std::uint64_t output_tokens = 0;
-    std::uint64_t prefill_chunks = 0;  // of prompts that did not fit one step
-  };
+  using Counters = EngineCounters;
   // Runs a short request to its end, its prompt in two chunks, and returns what it counted; the
   // engine's own counters then start from zero. Only while nothing is waiting or running.
   Counters start_up_step();
 
   const Counters& counters() const { return counters_; }
+  void fill(EngineSnapshot& snapshot) const;
   const ExpertCounts& expert_counts() const { return expert_counts_; }
   const BlockPool& blocks() const { return pool_; }
   int n_waiting() const { return static_cast<int>(waiting_.size()); }

@@ -76,7 +76,7 @@ TEST_P(EngineTest, StopIdEndsAndIgnoreEosDoesNot) {
     request.stop_ids = {whole[4]};
     request.ignore_eos = ignore;
     Collected got;
-    engine.submit(request, collect_into(got));
+    engine.submit(std::move(request), collect_into(got));
     while (engine.step()) {
     }
     const auto n = ignore ? whole.size() : static_cast<std::size_t>(first) + 1;
@@ -100,9 +100,10 @@ TEST_P(EngineTest, ContextBoundsTheOutput) {
 TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   FakeBackend backend(1, 8, 64, 4, 4);
   Engine engine(backend, nullptr, options(64, 8));
-  const auto refused = [&](const Request& request, const std::string& fragment) {
+  const auto refused = [&](Request request, const std::string& fragment) {
     try {
-      engine.submit(request, [](const Event&) { FAIL() << "a refused request has no events"; });
+      engine.submit(std::move(request),
+                    [](const Event&) { FAIL() << "a refused request has no events"; });
       ADD_FAILURE() << "accepted: " << fragment;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kUsage);
@@ -117,7 +118,7 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   refused(request_of({1}, 30), "needs 8 KV blocks");
   Request stop = request_of({1}, 1);
   stop.stop = {"x"};
-  refused(stop, "no");
+  refused(std::move(stop), "no");
   EXPECT_FALSE(engine.step());
 }
 
