@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace moeopt {
 namespace {
@@ -154,8 +155,17 @@ bool Engine::step() {
     recover("an unknown exception");
   }
   if (!is_busy()) check_idle();
-  if (observer_) observer_();
+  notify_observer();
   return is_busy();
+}
+
+void Engine::notify_observer() const {
+  if (!observer_) return;
+  try {
+    observer_();
+  } catch (const std::exception& error) {
+    log::warning("the engine's observer failed: {}", error.what());
+  }
 }
 
 void Engine::check_idle() const {
