@@ -38,6 +38,8 @@ Engine::Engine(Backend& backend, const Tokenizer* tokenizer, const EngineOptions
   MOEOPT_CHECK(options.max_model_len > 0);
   MOEOPT_CHECK(options.max_step_tokens >= backend.capacity().sequences);
   MOEOPT_CHECK(options.max_step_tokens <= backend.capacity().tokens);
+  // Without chunks a step must hold the longest prompt.
+  if (!options.chunked_prefill) MOEOPT_CHECK(options.max_step_tokens >= options.max_model_len);
   MOEOPT_CHECK(backend.max_logit_rows() >= backend.capacity().sequences);
 }
 

@@ -48,9 +48,6 @@ struct Settings {
   Setting<int> max_num_seqs;               // sequences of one step; 0: auto
   Setting<int> max_num_batched_tokens;     // tokens of one step; 0: auto
   Setting<int> max_step_ms;                // of a step's prefill while others stream; 0: no limit
-  Setting<int> max_waiting;                // sequences beyond those of one step
-  Setting<double> request_timeout;         // seconds; 0: none
-  Setting<double> queue_timeout;           // seconds; 0: none
   Setting<double> gpu_memory_utilization;  // share of a device's memory, or of the host's
   Setting<KvDtype> kv_dtype;
   Setting<int> block_tokens;                // tokens of a KV block

@@ -22,17 +22,6 @@ SettingInfo integer(std::string name, double minimum, double maximum, std::strin
           .help = std::move(help)};
 }
 
-// Of a server; 0 stands for "no limit".
-SettingInfo seconds(std::string name, std::string help) {
-  return {.name = std::move(name),
-          .type = SettingType::kReal,
-          .minimum = 0,
-          .maximum = 86'400,
-          .choices = {},
-          .placeholder = "SECONDS",
-          .help = std::move(help)};
-}
-
 SettingInfo text(std::string name, std::string placeholder, std::string help) {
   return {.name = std::move(name),
           .type = SettingType::kText,
@@ -57,9 +46,6 @@ std::vector<SettingRow> make_rows() {
       integer("max-step-ms", 0, 60'000, "MS",
               "longest share of a step that prefill may take while others stream (0: no limit)");
   max_step_ms.may_be_auto = false;
-  SettingInfo max_waiting = integer("max-waiting", 0, 1'000'000, "N",
-                                    "sequences that may wait beyond those that run at once");
-  max_waiting.may_be_auto = false;
   const SettingInfo utilisation = {
       .name = "gpu-memory-utilization",
       .type = SettingType::kReal,
@@ -87,11 +73,6 @@ std::vector<SettingRow> make_rows() {
                "tokens in one step; longer prompts go in chunks"),
        &Settings::max_num_batched_tokens, "auto"},
       {std::move(max_step_ms), &Settings::max_step_ms, "250"},
-      {std::move(max_waiting), &Settings::max_waiting, "512"},
-      {seconds("request-timeout", "longest that a request may take (0: no limit)"),
-       &Settings::request_timeout, "0"},
-      {seconds("queue-timeout", "longest that a request may wait for its turn (0: no limit)"),
-       &Settings::queue_timeout, "0"},
       {utilisation, &Settings::gpu_memory_utilization, "0.9"},
       {choice("kv-dtype", {"auto", "bf16", "f32", "fp8"}, "how keys and values are stored"),
        &Settings::kv_dtype, "auto"},
