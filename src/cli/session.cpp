@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "backend/faulty_backend.h"
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
@@ -83,6 +85,11 @@ void Session::read_weights() {
 void Session::start() {
   read_weights();
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
+#ifdef MOEOPT_FAULTS
+  if (const auto faults = process_environment("MOEOPT_FAULTS")) {
+    backend_ = std::make_unique<FaultyBackend>(std::move(backend_), parse_faults(*faults));
+  }
+#endif
   ledger_.emplace(plan_.optimisations);
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
