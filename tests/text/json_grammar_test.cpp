@@ -146,6 +146,53 @@ TEST(JsonGrammar, CountsItemsAndCharacters) {
   EXPECT_FALSE(fits(*none, "[1]"));
 }
 
+TEST(JsonGrammar, NumbersStayWithinTheirBounds) {
+  const std::pair<int, int> kBounds[] = {{0, 0},     {0, 7},  {-3, 12},  {5, 123},   {99, 1001},
+                                         {-120, -7}, {-1, 0}, {-10, 10}, {100, 999}, {-9, -9}};
+  for (const auto& [low, high] : kBounds) {
+    for (const bool exclusive : {false, true}) {
+      for (const bool whole : {false, true}) {
+        if (exclusive && (high - low < 2)) continue;
+        const Schema schema = {{"type", whole ? "integer" : "number"},
+                               {exclusive ? "exclusiveMinimum" : "minimum", low},
+                               {exclusive ? "exclusiveMaximum" : "maximum", high}};
+        SCOPED_TRACE(schema.dump());
+        const auto grammar = grammar_of(schema);
+        for (int value = low - 12; value <= high + 12; ++value) {
+          const bool is_in =
+              exclusive ? low < value && value < high : low <= value && value <= high;
+          EXPECT_EQ(fits(*grammar, std::to_string(value)), is_in) << value;
+          if (whole) continue;
+          const bool next_in = low <= value && value < high;
+          if (value >= 0) {
+            EXPECT_EQ(fits(*grammar, std::to_string(value) + ".25"), next_in) << value;
+          }
+          EXPECT_EQ(fits(*grammar, std::to_string(value) + ".00"), is_in) << value;
+        }
+        EXPECT_FALSE(fits(*grammar, "-0"));
+        EXPECT_FALSE(fits(*grammar, "1e1"));
+        Random random(static_cast<unsigned>(high));
+        for (int i = 0; i < 20; ++i) {
+          const double value = std::stod(sample(*grammar, random));
+          EXPECT_TRUE(exclusive ? low < value && value < high : low <= value && value <= high)
+              << value;
+        }
+      }
+    }
+  }
+  const auto open = grammar_of(parse(R"({"minimum":-5,"type":"integer"})"));
+  EXPECT_TRUE(fits(*open, "123456789012345678"));
+  EXPECT_TRUE(fits(*open, "-5"));
+  EXPECT_FALSE(fits(*open, "-6"));
+  const auto tighter = grammar_of(parse(R"({"minimum":1,"exclusiveMinimum":1,"type":"integer"})"));
+  EXPECT_FALSE(fits(*tighter, "1"));
+  EXPECT_TRUE(fits(*tighter, "2"));
+  refused(parse(R"({"minimum":0.5})"), ErrorCode::kUnsupported);
+  refused(parse(R"({"maximum":1e300})"), ErrorCode::kUnsupported);
+  refused(parse(R"({"maximum":true})"), ErrorCode::kInvalidData);
+  refused(parse(R"({"type":"number","minimum":3,"maximum":2})"), ErrorCode::kInvalidData);
+}
+
 TEST(JsonGrammar, RecursionStopsWhereItCanStillEnd) {
   const auto grammar = grammar_of(parse(R"({"type":"array","items":{"$ref":"#"}})"));
   EXPECT_TRUE(fits(*grammar, std::string(50, '[') + std::string(50, ']')));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "text/grammar/number_range.h"
 #include "text/grammar/schema_place.h"
 
 namespace moeopt {
@@ -160,6 +162,7 @@ class SchemaCompiler {
       if (kind == SchemaKeyword::kObject) types.insert("object");
       if (kind == SchemaKeyword::kArray) types.insert("array");
       if (kind == SchemaKeyword::kString) types.insert("string");
+      if (kind == SchemaKeyword::kNumber) types.insert("number");
     }
     if (types.empty()) types.insert(std::begin(kTypes), std::end(kTypes));
     return types;
@@ -171,16 +174,43 @@ class SchemaCompiler {
     if (type == "array") return build_array(schema, place, entry);
     if (type == "string") {
       builder_.empty(entry, rules_.string(read_bounds(schema, place, "minLength", "maxLength")));
-    } else if (type == "number") {
-      builder_.empty(entry, rules_.number());
-    } else if (type == "integer") {
-      builder_.empty(entry, rules_.integer());
+    } else if (type == "number" || type == "integer") {
+      build_number(type == "integer", schema, place, entry);
     } else if (type == "boolean") {
       builder_.literal(entry, "true", Pushdown::kReturn);
       builder_.literal(entry, "false", Pushdown::kReturn);
     } else {
       builder_.literal(entry, "null", Pushdown::kReturn);
     }
+  }
+
+  void build_number(bool whole, const Schema& schema, const SchemaPlace* place, StateId entry) {
+    NumberRange range{read_bound(schema, place, "minimum", "exclusiveMinimum", 1),
+                      read_bound(schema, place, "maximum", "exclusiveMaximum", -1), whole};
+    if (!range.least && !range.most) {
+      return builder_.empty(entry, whole ? rules_.integer() : rules_.number());
+    }
+    add_number_range(builder_, entry, range);
+  }
+
+  // The tighter of the two; `inwards` is 1 for lower bounds, -1 for upper ones.
+  std::optional<NumberBound> read_bound(const Schema& schema, const SchemaPlace* place,
+                                        const char* inclusive, const char* exclusive, int inwards) {
+    std::optional<NumberBound> bound;
+    for (const char* name : {inclusive, exclusive}) {
+      const auto said = schema.find(name);
+      if (said == schema.end()) continue;
+      if (!said->is_number()) below(place, name)->invalid("expected a number");
+      const auto value = said->get<double>();
+      if (value != std::floor(value) ||
+          std::abs(value) >= static_cast<double>(NumberRange::kMostMagnitude)) {
+        below(place, name)->unsupported("only whole bounds of up to 15 digits are supported");
+      }
+      const NumberBound next{static_cast<std::int64_t>(value), name == exclusive};
+      const std::int64_t further = bound ? (next.value - bound->value) * inwards : 1;
+      if (further > 0 || (further == 0 && next.exclusive)) bound = next;
+    }
+    return bound;
   }
 
   LengthBounds read_bounds(const Schema& schema, const SchemaPlace* place, const char* least,

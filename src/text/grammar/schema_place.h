@@ -30,6 +30,7 @@ enum class SchemaKeyword : std::uint8_t {
   kObject,  // keywords of one type
   kArray,
   kString,
+  kNumber,
   kUnknown,
 };
 SchemaKeyword schema_keyword(std::string_view name);
