@@ -34,7 +34,6 @@ class State:
         self.cancelled = 0
         self.requests: list[dict] = []
         self.total = [[0] * experts for _ in range(layers)]
-        self.window = [[0] * experts for _ in range(layers)]
         self.random = random.Random(5)
         self.weights = [[self.random.gammavariate(1.2, 1) for _ in range(experts)] for _ in range(layers)]
         self.begun = time.monotonic()
@@ -42,12 +41,9 @@ class State:
     def token(self):
         self.tokens += 1
         self.steps += 1
-        if self.steps % 8 == 1:
-            self.window = [[0] * self.experts for _ in range(self.layers)]
         for layer in range(self.layers):
             for expert in self.random.choices(range(self.experts), self.weights[layer], k=8):
                 self.total[layer][expert] += 1
-                self.window[layer][expert] += 1
 
     def health(self):
         if self.loading:
@@ -122,7 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/metrics":
             return self.reply(state.metrics(), content_type="text/plain; version=0.0.4")
         if path == "/v1/routing":
-            return self.reply({"layers": list(range(state.layers)), "total": state.total, "window": state.window,
+            return self.reply({"layers": list(range(state.layers)), "total": state.total, "window": state.total,
                                "rows_total": sum(map(sum, state.total)), "steps": state.steps})
         return self.reply({"error": {"message": "no such page"}}, 404)
 

@@ -164,7 +164,7 @@ def test_a_keyboard_is_enough(page, serve):
     for _ in range(24):
         page.key("Tab")
         reached.append(page.run("document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
-    for wanted in ("skip", "theme", "messages", "example", "prompt", "send", "SUMMARY", "show-window", "show-total", "heat"):
+    for wanted in ("skip", "theme", "messages", "example", "prompt", "send", "SUMMARY", "show-latest", "show-total", "heat"):
         assert wanted in reached, reached
     # Whatever can be reached has a name.
     assert page.run("[...document.querySelectorAll('button, input, textarea, canvas, svg, progress')].filter((each) =>"
@@ -339,10 +339,12 @@ def test_the_real_server(page):
         page.wait(IS_READY)
         page.wait("document.querySelectorAll('.chip').length > 3")
         page.run("document.getElementById('temperature').value = '0'")
-        ask(page, "Ben has 12 pencils. He gives 4 to a friend and buys 9 more. How many pencils does Ben have now?")
+        page.run("document.querySelector('.example').click()")
         page.wait(IS_DONE, 60)
-        assert "17" in text_of(page, ".assistant")
-        page.wait("document.getElementById('heat-readout').textContent.startsWith('4 layers × 16 experts')")
+        assert "#### 76" in text_of(page, ".assistant")
+        for shown in ("latest", "total"):
+            page.run(f"document.getElementById('show-{shown}').click()")
+            page.wait("document.getElementById('heat-readout').textContent.startsWith('4 layers × 16 experts')")
         page.wait("Number(document.getElementById('step-ms').textContent) > 0")
         assert "KV blocks of 16 tokens" in text_of(page, "#plan-summary")
         page.screenshot(SHOTS / "real.png")

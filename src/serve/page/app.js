@@ -1,7 +1,7 @@
 // Puts the page together: asks the server how it is, and shows it; the chat; the colours.
 import { ApiError, getJson, getMetrics, setKey } from "./api.js";
 import { Chat } from "./chat.js";
-import { HeatMap } from "./heatmap.js";
+import { HeatMap, Routing } from "./heatmap.js";
 import { Figures, showHealth, showPlan, showState } from "./panels.js";
 
 const byId = (id) => document.getElementById(id);
@@ -11,8 +11,8 @@ const kBusyMs = 700;
 let model = "";
 let busy = false; // an answer streams, or the server runs something
 let planShown = false;
-let routing = null;
-let shownCounts = "window";
+const routing = new Routing();
+let shownCounts = "latest";
 const figures = new Figures();
 const heat = new HeatMap({
   canvas: byId("heat"),
@@ -27,7 +27,7 @@ function askForKey() {
 }
 
 function showRouting() {
-  if (routing) heat.set(routing.layers, routing[shownCounts]);
+  if (routing.layers) heat.set(routing.layers, routing[shownCounts]);
 }
 
 async function showLoading() {
@@ -50,7 +50,7 @@ async function look() {
   }
   const [metrics, experts] = await Promise.all([getMetrics(), getJson("v1/routing")]);
   figures.show(metrics, performance.now());
-  routing = experts;
+  routing.add(experts, performance.now());
   showRouting();
   byId("notice").hidden = true;
   byId("key-form").hidden = true;
@@ -96,10 +96,10 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) poll();
 });
 
-for (const which of ["window", "total"]) {
+for (const which of ["latest", "total"]) {
   byId(`show-${which}`).addEventListener("click", () => {
     shownCounts = which;
-    for (const each of ["window", "total"]) byId(`show-${each}`).setAttribute("aria-pressed", String(each === which));
+    for (const each of ["latest", "total"]) byId(`show-${each}`).setAttribute("aria-pressed", String(each === which));
     showRouting();
   });
 }

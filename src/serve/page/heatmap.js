@@ -18,6 +18,30 @@ function colour(t) {
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 
+// The counts since the start, and those of the latest second in which there were any.
+export class Routing {
+  constructor() {
+    this.layers = null;
+    this.total = [];
+    this.latest = [];
+    this.past = []; // {now, total} of the last second
+  }
+  add({ layers, total }, now) {
+    const restarted = sum(total.map(sum)) < sum(this.total.map(sum)) || total.length !== this.total.length;
+    if (restarted) {
+      this.past = [];
+      this.latest = total;
+    }
+    this.layers = layers;
+    this.total = total;
+    while (this.past.length > 1 && this.past[1].now <= now - 1000) this.past.shift();
+    const before = this.past[0]?.total;
+    const since = before && total.map((row, y) => row.map((count, x) => count - before[y][x]));
+    if (since && sum(since.map(sum)) > 0) this.latest = since;
+    this.past.push({ now, total });
+  }
+}
+
 export class HeatMap {
   constructor({ canvas, readout, legend, even, table }) {
     this.canvas = canvas;
