@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <deque>
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,6 +13,7 @@
 #include "base/strings.h"
 #include "text/grammar/number_range.h"
 #include "text/grammar/schema_place.h"
+#include "text/grammar/schema_reference.h"
 
 namespace moeopt {
 namespace {
@@ -43,7 +43,7 @@ std::string_view type_of(const Schema& value) {
 class SchemaCompiler {
  public:
   SchemaCompiler(const Schema& root, PushdownBuilder& builder, JsonRules& rules)
-      : root_(root), builder_(builder), rules_(rules) {}
+      : root_(root), builder_(builder), rules_(rules), references_(root) {}
 
   StateId compile() {
     places_.push_back({});
@@ -75,7 +75,7 @@ class SchemaCompiler {
     return &places_.back();
   }
   const SchemaPlace* below(const SchemaPlace* place, std::size_t index) {
-    return below(place, numbers_.emplace_back(std::to_string(index)));
+    return below(place, texts_.emplace_back(std::to_string(index)));
   }
 
   // The rule of a schema, to be built when there is none yet.
@@ -249,65 +249,11 @@ class SchemaCompiler {
       place->unsupported(
           fmt::format("\"{}\" is not a path in this schema (\"#/...\")", printable(text, 100)));
     }
-    const Schema* at = &root_;
-    const SchemaPlace* at_place = &places_.front();
-    for (std::size_t begin = 2; begin <= text.size() && text.size() > 1;) {
-      const std::size_t end = std::min(text.find('/', begin), text.size());
-      const std::string& key = numbers_.emplace_back(unescaped(text.substr(begin, end - begin)));
-      at = at->is_object() ? member_of(*at, key) : element_of(*at, key);
-      if (at == nullptr) {
-        place->invalid(fmt::format("\"{}\" is not in the schema", printable(text, 100)));
-      }
-      at_place = below(at_place, key);
-      begin = end + 1;
-    }
-    builder_.empty(entry, rule(*at, at_place));
-  }
-
-  // NOTE: ordered_json looks its members up one by one, which many references would make quadratic.
-  const Schema* member_of(const Schema& object, const std::string& key) {
-    const auto [index, is_new] = member_indices_.try_emplace(&object);
-    if (is_new) {
-      for (const auto& [name, value] : object.items()) index->second.emplace(name, &value);
-    }
-    const auto found = index->second.find(key);
-    return found == index->second.end() ? nullptr : found->second;
-  }
-
-  static const Schema* element_of(const Schema& array, const std::string& key) {
-    if (!array.is_array() || key.empty() || key.size() > 9) return nullptr;
-    if (key.find_first_not_of("0123456789") != key.npos) return nullptr;
-    const std::size_t index = std::stoul(key);
-    return index < array.size() ? &array[index] : nullptr;
-  }
-
-  static std::string unescaped(const std::string& token) {
-    const auto digit = [](char c) {
-      return c >= '0' && c <= '9'                     ? c - '0'
-             : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                      : -1;
-    };
-    std::string bytes;
-    for (std::size_t i = 0; i < token.size(); ++i) {
-      if (token[i] == '%' && i + 2 < token.size() && digit(token[i + 1]) >= 0 &&
-          digit(token[i + 2]) >= 0) {
-        bytes += static_cast<char>(digit(token[i + 1]) * 16 + digit(token[i + 2]));
-        i += 2;
-      } else {
-        bytes += token[i];
-      }
-    }
-    std::string out;
-    for (std::size_t i = 0; i < bytes.size(); ++i) {
-      const char next = i + 1 < bytes.size() ? bytes[i + 1] : ' ';
-      if (bytes[i] == '~' && (next == '0' || next == '1')) {
-        out += next == '0' ? '~' : '/';
-        ++i;
-      } else {
-        out += bytes[i];
-      }
-    }
-    return out;
+    const auto target = references_.find(text);
+    if (!target) place->invalid(fmt::format("\"{}\" is not in the schema", printable(text, 100)));
+    const SchemaPlace* at = &places_.front();
+    for (const std::string& key : target->keys) at = below(at, texts_.emplace_back(key));
+    builder_.empty(entry, rule(*target->schema, at));
   }
 
   void list_values(const Schema& said, const SchemaPlace* place, StateId entry,
@@ -535,10 +481,10 @@ class SchemaCompiler {
   PushdownBuilder& builder_;
   JsonRules& rules_;
   std::deque<SchemaPlace> places_;
-  std::deque<std::string> numbers_;  // keys of places that no schema holds
+  std::deque<std::string> texts_;  // keys of places that no schema holds
   std::unordered_map<const Schema*, StateId> rules_of_;
   std::vector<Task> tasks_;
-  std::unordered_map<const Schema*, std::map<std::string, const Schema*>> member_indices_;
+  SchemaReferences references_;
 };
 
 }  // namespace
