@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "text/grammar/delayed_constraint.h"
 #include "text/grammar/json_rules.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/token_machine.h"
@@ -177,6 +178,34 @@ TEST(JsonGrammarLimits, BytesThatNoTokenSpells) {
   const std::int32_t end_id = trie.id_end() - 1;
   EXPECT_THROW(JsonGrammar::from_schema({{"type", "null"}}, trie, {&end_id, 1}), Error);
   EXPECT_NO_THROW(JsonGrammar::from_schema({{"type", {"null", "integer"}}}, trie, {&end_id, 1}));
+}
+
+TEST(DelayedConstraint, BeginsAfterItsToken) {
+  const ByteVocabulary& vocabulary = byte_vocabulary();
+  const auto grammar = grammar_of({{"type", "object"}});
+  const auto constraint =
+      constrained_after('>', vocabulary.trie.id_end(), {&vocabulary.end_id, 1}, grammar->start());
+  std::vector<std::uint64_t> mask((static_cast<std::size_t>(vocabulary.trie.id_end()) + 63) / 64 +
+                                  1);
+  const auto allows = [&](std::int32_t id) {
+    constraint->fill_mask(mask);
+    return (mask[static_cast<std::size_t>(id) / 64] >> (id % 64) & 1) != 0;
+  };
+  for (const char byte : std::string_view("hm [")) {
+    EXPECT_TRUE(allows(byte));
+    EXPECT_FALSE(allows(vocabulary.end_id));
+    constraint->accept(byte);
+  }
+  EXPECT_FALSE(allows(vocabulary.trie.id_end()));
+  constraint->accept('>');
+  EXPECT_FALSE(allows('h'));
+  for (const char byte : std::string_view("{}")) {
+    EXPECT_FALSE(constraint->complete());
+    ASSERT_TRUE(allows(byte));
+    constraint->accept(byte);
+  }
+  EXPECT_TRUE(constraint->complete());
+  EXPECT_TRUE(allows(vocabulary.end_id));
 }
 
 // The real tokenizers: what they encode is what the grammar follows, and their decoder gives it

@@ -78,6 +78,8 @@ TEST(JsonGrammar, AnObjectIsAnObject) {
   const auto grammar = grammar_of({{"type", "object"}});
   EXPECT_TRUE(
       fits(*grammar, R"({"a": [1, -2.5e-3, "x\u00e9\ud83d\ude00", {"b": null}], "c": true})"));
+  EXPECT_TRUE(fits(*grammar, "\n\n{ }"));
+  EXPECT_FALSE(fits(*grammar, "\n\n\n{}"));
   for (const char* text : {"[]",
                            "1",
                            "\"a\"",
@@ -209,6 +211,31 @@ TEST(JsonGrammar, RecursionStopsWhereItCanStillEnd) {
     follower.accept(']');
   }
   EXPECT_TRUE(follower.complete());
+  EXPECT_GT(depth, 50);
+}
+
+TEST(JsonGrammar, NothingIsBegunThatCannotBeEnded) {
+  Random random(1);
+  const auto none =
+      grammar_of(parse(R"({"type":"object","properties":{"a":false,"b":{"type":"null"}}})"));
+  Follower follower(*none);
+  ASSERT_TRUE(follower.accepts("{\"", random));
+  EXPECT_FALSE(follower.allows('a'));
+  EXPECT_TRUE(follower.allows('b'));
+  // A member that needs one level more than there is.
+  const auto deep = grammar_of(parse(
+      R"({"type":"object","properties":{"x":{"$ref":"#"},"y":{"type":"array","items":{"type":"array","items":{"const":1},"minItems":1}}}})"));
+  Follower down(*deep);
+  int depth = 1;
+  ASSERT_TRUE(down.accepts("{", random));
+  for (;;) {
+    ASSERT_TRUE(down.allows('}')) << depth;
+    if (!down.allows('"')) break;
+    down.accept('"');
+    if (!down.allows('x')) break;
+    ASSERT_TRUE(down.accepts("x\":{", random)) << depth;
+    ++depth;
+  }
   EXPECT_GT(depth, 50);
 }
 

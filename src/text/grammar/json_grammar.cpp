@@ -51,8 +51,10 @@ std::shared_ptr<const JsonGrammar> JsonGrammar::from_schema(const nlohmann::orde
   PushdownBuilder builder;
   JsonRules rules(builder);
   const StateId start = builder.state();
+  const StateId second_line = builder.state();
   const StateId value = builder.state();
-  rules.white_space(start, value);
+  rules.white_space(start, second_line);  // models begin with an empty line at times
+  rules.white_space(second_line, value);
   builder.empty(value, compile_json_schema(schema, builder, rules));
   Pushdown automaton = builder.finish(start, vocabulary.single_bytes());
   if (automaton.need(start) > Pushdown::kMostDepth) {

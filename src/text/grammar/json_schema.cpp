@@ -470,6 +470,7 @@ class SchemaCompiler {
     builder_.byte(first, '}', Pushdown::kReturn);
     if (!additional) return;
     std::vector<std::string> names;
+    names.reserve(n);
     for (const Member& member : members) names.push_back(member.name);
     const StateId others = builder_.state();
     builder_.empty(first, others);
