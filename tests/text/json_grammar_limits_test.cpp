@@ -131,7 +131,7 @@ TEST(JsonGrammarLimits, ForgottenConfigurationsAreMadeAgain) {
   JsonRules rules(builder);
   const StateId start = compile_json_schema(
       Schema::parse(
-          R"({"type":"array","items":{"type":"string","maxLength":3000},"maxItems":3000})"),
+          R"({"type":"array","items":{"type":"array","items":{"type":"string","maxLength":3000}},"maxItems":3000})"),
       builder, rules);
   const ByteVocabulary& vocabulary = byte_vocabulary();
   TokenMachine machine(builder.finish(start, vocabulary.trie.single_bytes()), vocabulary.trie,
@@ -140,8 +140,10 @@ TEST(JsonGrammarLimits, ForgottenConfigurationsAreMadeAgain) {
   const std::size_t second = machine.enter();
   std::vector<std::uint64_t> a(8);
   std::vector<std::uint64_t> b(8);
-  machine.accept(first, '[');
-  machine.accept(second, '[');
+  for (int i = 0; i < 2; ++i) {
+    machine.accept(first, '[');
+    machine.accept(second, '[');
+  }
   machine.fill_mask(second, b);
   const auto mask_before = b;
   machine.accept(first, '"');
@@ -160,6 +162,8 @@ TEST(JsonGrammarLimits, ForgottenConfigurationsAreMadeAgain) {
   for (int i = 0; i < 100; ++i) machine.accept(second, 'x');
   EXPECT_THROW(machine.accept(second, 'x'), Error);
   machine.accept(second, '"');
+  machine.accept(second, ']');
+  EXPECT_FALSE(machine.complete(second));
   machine.accept(second, ']');
   EXPECT_TRUE(machine.complete(second));
   machine.leave(first);
