@@ -1,6 +1,7 @@
-// TokenConstraint: which ids may come next in one generated sequence. The engine asks for the mask
-// before each sample and tells what was sampled; one sequence owns one object, on one thread.
-// Invariant: an id whose bit was set may be accepted; nothing here allocates in fill_mask().
+// Which token may come next in one choice of one request: what the engine asks of a grammar.
+// One object follows one text; it is used by one thread at a time.
+// Invariant: a text made of allowed tokens alone can always be brought to its end by allowed
+// tokens.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,14 @@ namespace moeopt {
 class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
-  // Sets bit i of `allowed` (words of 64, vocab bits) when id i may come next. Never allocates.
+
+  // Bit i of `allowed` (bit i % 64 of word i / 64) says whether id i may come next; the whole span
+  // is written. Allocates nothing.
   virtual void fill_mask(std::span<std::uint64_t> allowed) = 0;
-  virtual void accept(std::int32_t id) = 0;  // id was sampled (it was allowed)
-  virtual bool complete() const = 0;  // the text so far is a whole value: end ids are allowed
+  // `id` was sampled, and was allowed. Allocates nothing.
+  virtual void accept(std::int32_t id) = 0;
+  // The text so far is a whole value: end ids are allowed.
+  virtual bool complete() const = 0;
 };
 
 }  // namespace moeopt
