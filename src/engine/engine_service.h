@@ -3,11 +3,11 @@
 // finishing event per choice, whatever fails.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -52,7 +52,13 @@ class EngineService {
     EventSink sink;
   };
 
+  using Clock = std::chrono::steady_clock;
+
   void work();
+  void take_in(std::vector<Submitted> submitted);
+  void publish();
+  void watch();
+  std::chrono::milliseconds silent_for() const;  // mutex_ held
 
   const Options options_;
   std::unique_ptr<Engine> engine_;
@@ -68,8 +74,11 @@ class EngineService {
   bool stopping_ = false;
   bool ended_ = false;
   EngineSnapshot published_;
-  std::chrono::steady_clock::time_point step_began_{};  // epoch: not in a step
-  std::thread thread_;                                  // last: it uses everything above
+  std::optional<Clock::time_point> sign_of_life_;  // none while the engine has nothing to do
+  ExpertCounts window_base_{{}};
+  Clock::time_point window_began_, experts_copied_;
+
+  std::thread thread_, watchdog_;  // last: they use everything above
 };
 
 }  // namespace moeopt

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "backend/backend.h"
 #include "routing/expert_counts.h"
@@ -44,7 +45,7 @@ struct StepTimeHistogram {
 enum class ServiceState {
   kServing,
   kFailing,   // the last steps all failed; it still accepts, and serves again after a good step
-  kStuck,     // a step has been running for longer than stuck_after
+  kStuck,     // a step (or a sink) has not returned for longer than stuck_after
   kDraining,  // refuses new requests, finishes the others
   kStopped,
 };
@@ -62,8 +63,9 @@ struct EngineSnapshot {
   // Rows per layer and expert: since the start, and in the last whole second or more of work.
   ExpertCounts experts{{}};
   ExpertCounts experts_window{{}};
-  std::chrono::milliseconds in_step{0};  // how long the running step has lasted; 0: none
-  std::string last_failure;              // of the last failed step, "" when none
+  // Time since the engine's last sign of life while it has work; 0 when it has none.
+  std::chrono::milliseconds silent_for{0};
+  std::string last_failure;  // of the last failed step, "" when none
 };
 
 }  // namespace moeopt

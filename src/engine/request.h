@@ -45,9 +45,9 @@ enum class FinishReason {
 // Something happened to a choice of a request: text became final, a token was sampled, it ended.
 // Everything it points to lives for the call alone.
 struct Event {
-  RequestId request;
+  RequestId request = 0;
   int choice = 0;
-  std::string_view text;                // new text, whole characters, never part of a stop string
+  std::string_view text = {};           // new text, whole characters, never part of a stop string
   const SampledToken* token = nullptr;  // behind this event; null when only held-back text follows
   FinishReason finish = FinishReason::kNone;
   int cached_tokens = 0;        // prompt tokens whose keys and values were there already
