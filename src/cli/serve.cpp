@@ -15,7 +15,7 @@
 #include "cli/version.h"
 #include "plan/report.h"
 #include "serve/server.h"
-#include "text/jinja/limits.h"
+#include "text/jinja/parser.h"
 
 namespace moeopt::cli {
 namespace {

@@ -25,7 +25,7 @@ OrderedJson engine_json(const EngineSnapshot& snapshot) {
                       {"max_running", snapshot.max_running},
                       {"steps", snapshot.counters.steps},
                       {"failed_steps", snapshot.counters.failed_steps},
-                      {"in_step_ms", snapshot.in_step.count()}};
+                      {"silent_for_ms", snapshot.silent_for.count()}};
   json["last_failure"] = nullptr;
   if (!snapshot.last_failure.empty()) json["last_failure"] = snapshot.last_failure;
   json["kv_blocks"] = {{"free", snapshot.blocks_free},
