@@ -39,6 +39,16 @@ OrderedJson engine_json(const EngineSnapshot& snapshot) {
   return json;
 }
 
+// The states without the paths of this machine: /health asks for no key.
+OrderedJson public_states(const ServedModel& model) {
+  OrderedJson states(optimisations_json(model.optimisations()));
+  for (OrderedJson& state : states) {
+    auto& origin = state["origin"].get_ref<std::string&>();
+    if (const auto path = origin.find(" ("); path != std::string::npos) origin.resize(path);
+  }
+  return states;
+}
+
 std::string_view status_word(const App& app, bool unhealthy) {
   if (unhealthy) return "unhealthy";
   switch (app.phase()) {
@@ -81,7 +91,7 @@ Reply health(App& app, const HttpRequest&) {
   json["backend"] = model->backend;
   json["max_model_len"] = model->max_model_len;
   json["engine"] = engine_json(snapshot);
-  json["optimisations"] = OrderedJson(optimisations_json(model->optimisations()));
+  json["optimisations"] = public_states(*model);
   return json_response(json, unhealthy ? 503 : 200);
 }
 
