@@ -39,7 +39,9 @@ HttpResponse answer(App& app, const HttpRequest& request) {
   return response;
 }
 
-OrderedJson json(const HttpResponse& response) { return OrderedJson::parse(response.body); }
+OrderedJson json(const HttpResponse& response) {
+  return OrderedJson::parse(response.body);
+}
 
 class AppTest : public testing::Test {
  protected:
@@ -77,8 +79,8 @@ TEST_F(AppTest, AnswersWithWhatTheEngineMade) {
   EXPECT_EQ(whole["usage"]["completion_tokens"], 9);
   EXPECT_EQ(whole["id"], "cmpl-test");
   const std::string streamed =
-      answer(app_, post("/v1/completions",
-                        R"({"prompt": [5, 6, 7], "max_tokens": 9, "stream": true})"))
+      answer(app_,
+             post("/v1/completions", R"({"prompt": [5, 6, 7], "max_tokens": 9, "stream": true})"))
           .body;
   EXPECT_TRUE(streamed.starts_with("data: {"));
   EXPECT_TRUE(streamed.ends_with("data: [DONE]\n\n"));
@@ -113,7 +115,8 @@ TEST_F(AppTest, OneOfTheKeysOpensEverything) {
     EXPECT_NE(answer(locked, request).status, 401) << route.path;
   }
   HttpRequest models = get("/v1/models");
-  for (const char* wrong : {"", "key-a", "Bearer ", "Bearer key-", "Bearer key-aa", "Basic key-a"}) {
+  for (const char* wrong :
+       {"", "key-a", "Bearer ", "Bearer key-", "Bearer key-aa", "Basic key-a"}) {
     models.headers = {{"authorization", wrong}};
     EXPECT_EQ(answer(locked, models).status, 401) << wrong;
   }
@@ -133,7 +136,8 @@ TEST_F(AppTest, AbandonedRepliesAreCancelled) {
 TEST_F(AppTest, EitherAllPromptsAreAcceptedOrNone) {
   load();
   const HttpResponse refused = answer(
-      app_, post("/v1/completions", R"({"prompt": [[5], [6], [90], [96, 97]], "max_tokens": 400})"));
+      app_,
+      post("/v1/completions", R"({"prompt": [[5], [6], [90], [96, 97]], "max_tokens": 400})"));
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(json(refused)["error"]["param"], "prompt[3]");
   EXPECT_EQ(model_.engine->snapshot().running, 0);

@@ -30,18 +30,38 @@ TEST(OpenApi, HasEveryRouteAndResolvesEveryReference) {
   const std::string text = document.dump();
   for (std::size_t at = 0; (at = text.find("#/components/schemas/", at)) != std::string::npos;) {
     at += 21;
-    EXPECT_TRUE(document["components"]["schemas"].contains(text.substr(at, text.find('"', at) - at)));
+    EXPECT_TRUE(
+        document["components"]["schemas"].contains(text.substr(at, text.find('"', at) - at)));
   }
 }
 
 TEST(OpenApi, FieldsAreThoseOfOpenAi) {
   const OrderedJson document = openapi_document(kVersion);
   const OrderedJson& schemas = document["components"]["schemas"];
-  for (const char* name : {"model", "messages", "temperature", "top_p", "n", "stream", "stop",
-                           "stream_options", "max_tokens", "max_completion_tokens", "seed",
-                           "presence_penalty", "frequency_penalty", "logit_bias", "logprobs",
-                           "top_logprobs", "tools", "tool_choice", "response_format", "top_k",
-                           "min_p", "repetition_penalty", "ignore_eos", "min_tokens",
+  for (const char* name : {"model",
+                           "messages",
+                           "temperature",
+                           "top_p",
+                           "n",
+                           "stream",
+                           "stop",
+                           "stream_options",
+                           "max_tokens",
+                           "max_completion_tokens",
+                           "seed",
+                           "presence_penalty",
+                           "frequency_penalty",
+                           "logit_bias",
+                           "logprobs",
+                           "top_logprobs",
+                           "tools",
+                           "tool_choice",
+                           "response_format",
+                           "top_k",
+                           "min_p",
+                           "repetition_penalty",
+                           "ignore_eos",
+                           "min_tokens",
                            "chat_template_kwargs"}) {
     EXPECT_TRUE(schemas["ChatCompletionRequest"]["properties"].contains(name)) << name;
   }

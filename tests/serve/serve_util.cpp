@@ -10,9 +10,8 @@ ModelForTests::ModelForTests()
   EngineOptions options;
   options.max_model_len = 512;
   options.max_step_tokens = 64;
-  engine = std::make_unique<EngineService>(
-      std::make_unique<Engine>(backend, &tokenizer, options),
-      EngineService::Options{.max_waiting = 64});
+  engine = std::make_unique<EngineService>(std::make_unique<Engine>(backend, &tokenizer, options),
+                                           EngineService::Options{.max_waiting = 64});
   served->names = {"fake"};
   served->tokenizer = &tokenizer;
   served->chat_template = &chat_template;

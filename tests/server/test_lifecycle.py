@@ -210,12 +210,26 @@ def test_json_log_and_sighup(start):
         time.sleep(0.02)
     with client_of(server) as client:
         client.chat.completions.create(model="tiny-moe", messages=MESSAGES, max_tokens=3)
-    time.sleep(0.2)
-    lines = [json.loads(line) for line in server.log().splitlines()]
-    [line] = [line for line in lines if line["path"] == "/v1/chat/completions"]
+    [line] = [json.loads(line) for line in server.log_lines("/v1/chat/completions")]
     assert line["status"] == 200 and line["output_tokens"] == 3 and line["outcome"] == "ok"
     assert line["first_token_ms"] <= line["total_ms"]
     assert any(json.loads(entry)["path"] == "/version" for entry in moved.read_text().splitlines())
+
+
+def test_a_log_that_nobody_reads_stops_nothing(folder):
+    """Standard error is a pipe with its other end idle."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([PROGRAM, "serve", MODEL, "--port", str(port)], stderr=subprocess.PIPE)
+    process.stderr.read(6)
+    try:
+        for _ in range(3000):  # more lines than a pipe holds
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=10).close()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
 
 
 def test_a_full_disk_costs_log_lines_and_nothing_else(start):
@@ -223,6 +237,7 @@ def test_a_full_disk_costs_log_lines_and_nothing_else(start):
     with client_of(server) as client:
         for _ in range(3):
             client.chat.completions.create(model="tiny-moe", messages=MESSAGES, max_tokens=2)
+    time.sleep(0.2)
     with urllib.request.urlopen(server.url + "/metrics") as answer:
         lost = [line for line in answer.read().decode().splitlines() if line.startswith("moeopt:log_lines_lost_total")]
     assert float(lost[0].split()[1]) >= 3

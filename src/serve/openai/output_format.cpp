@@ -87,8 +87,9 @@ OutputFormat output_format(const ChatRequest& request, const ChatPrompt& prompt,
   if (choice == Choice::kAuto) {
     format.parser.tool_calls = tool_call_format(source);
     if (!format.parser.tool_calls) {
-      refuse_field("tools", "the model's chat template tells it of no tools in a way that is read "
-                            "back here; tool_choice \"required\" works");
+      refuse_field("tools",
+                   "the model's chat template tells it of no tools in a way that is read "
+                   "back here; tool_choice \"required\" works");
     }
   }
   return format;
