@@ -118,13 +118,12 @@ std::vector<std::string> obstacles_between(const KeptResult& a, const KeptResult
   if (a.model != b.model) {
     out.push_back(fmt::format("model: {} in A, {} in B", printable(a.model), printable(b.model)));
   }
-  const auto described = [](const KeptResult& result) {
-    return result.health.is_object() ? result.health.value("model", OrderedJson()) : OrderedJson();
+  // The name is a label; the architecture is what the server read from the checkpoint.
+  const auto architecture = [](const KeptResult& result) {
+    return result.health.is_object() ? result.health.value("architecture", OrderedJson())
+                                     : OrderedJson();
   };
-  // The name is a label; what /health says of the model tells two checkpoints of one name apart.
-  if (described(a).is_object() && described(b).is_object()) {
-    add_differences("model", described(a), described(b), out);
-  }
+  add_differences("model's architecture", architecture(a), architecture(b), out);
   add_differences("workload", a.workload, b.workload, out);
   for (const KeptResult* result : {&a, &b}) {
     if (std::ranges::none_of(result->run.records, &RequestRecord::ok)) {
@@ -137,6 +136,11 @@ std::vector<std::string> obstacles_between(const KeptResult& a, const KeptResult
 std::vector<std::string> differences_between(const KeptResult& a, const KeptResult& b) {
   std::vector<std::string> out;
   add_differences("server version", a.version, b.version, out);
+  const auto backend = [](const KeptResult& result) {
+    return result.health.is_object() ? result.health.value("backend", OrderedJson())
+                                     : OrderedJson();
+  };
+  add_differences("backend", backend(a), backend(b), out);
   std::map<std::string, std::pair<std::string, std::string>> states;
   for (const ServerOptimisation& state : a.optimisations) states[state.name].first = state.state;
   for (const ServerOptimisation& state : b.optimisations) states[state.name].second = state.state;

@@ -249,7 +249,7 @@ asio::awaitable<void> LoadClient::ask_over(std::unique_ptr<Connection>& connecti
     }
     co_return;
   }
-  parser.eager(true);
+  // NOTE: not eager: an eager parser that has an event's chunk whole waits for the one after it.
   const unsigned status = parser.get().result_int();
   if (status != 200) {
     fail(record, fmt::format("http {}", status), {});

@@ -102,7 +102,8 @@ std::string dump(const OrderedJson& json, int indent) {
 
 void keep(const BenchFlags& flags, const OrderedJson& json) {
   if (flags.out.empty()) return;
-  write_file(flags.out, std::as_bytes(std::span(dump(json, -1))));
+  const std::string text = dump(json, -1);
+  write_file(flags.out, std::as_bytes(std::span(text)));
 }
 
 std::string optimisations_text(const bench::Measurement& measured) {
@@ -223,9 +224,8 @@ int run_bench(const BenchFlags& flags) {
                 "moeopt bench --url http://127.0.0.1:8000");
   }
   if (!flags.server_arguments.empty() && flags.ablate.empty()) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("'{}': arguments of a server go with --ablate",  //
-                            flags.server_arguments.front()));
+    throw Error(ErrorCode::kUsage, fmt::format("'{}': arguments of a server go with --ablate",
+                                               flags.server_arguments.front()));
   }
   if (!flags.compare.empty()) return compare(flags);
   return flags.ablate.empty() ? measure(flags) : ablate(flags);
