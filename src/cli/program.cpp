@@ -43,6 +43,7 @@ int run_program(int argc, char** argv) {
   });
   program.require_subcommand(1);
   add_run(program, result);
+  add_serve(program, result);
   add_eval(program, result);
   add_inspect(program, result);
   add_plan(program, result);

@@ -75,13 +75,16 @@ void Session::read_weights() {
     const auto bytes = tensors_->view(weight.name).bytes();
     read_ahead(bytes);
     done_bytes += bytes.size();
-    progress.update(static_cast<double>(done_bytes) / static_cast<double>(total_bytes),
+    const double fraction = static_cast<double>(done_bytes) / static_cast<double>(total_bytes);
+    if (options_.on_progress) options_.on_progress("reading weights", fraction);
+    progress.update(fraction,
                     fmt::format("{} of {}", format_bytes(done_bytes), format_bytes(total_bytes)));
   }
 }
 
 void Session::start() {
   read_weights();
+  if (options_.on_progress) options_.on_progress("the start-up step", 1.0);
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
@@ -92,14 +95,27 @@ void Session::start() {
   const Engine::Counters counted = engine_->start_up_step();
   if (ledger_->is_wanted("chunked-prefill")) {
     ledger_->confirm("chunked-prefill", static_cast<int>(spec_.layers.size()),
-                     counted.prefill_chunks, [this] { return engine_->counters().prefill_chunks; });
+                     counted.prefill_chunks, [this] { return engine_counters().prefill_chunks; });
   }
   if (ledger_->is_wanted("fp8")) {
     const std::uint64_t before = backend_->counters().fp8_matrix_products;
     ledger_->confirm("fp8", static_cast<int>(spec_.layers.size()), before,
-                     [this, before] { return backend_->counters().fp8_matrix_products - before; });
+                     [this, before] { return backend_counters().fp8_matrix_products - before; });
   }
   ledger_->finish_startup();
+}
+
+EngineService& Session::serve(const EngineService::Options& options) {
+  service_ = std::make_unique<EngineService>(std::move(engine_), options);
+  return *service_;
+}
+
+EngineCounters Session::engine_counters() const {
+  return service_ ? service_->snapshot().counters : engine_->counters();
+}
+
+Backend::Counters Session::backend_counters() const {
+  return service_ ? service_->snapshot().backend : backend_->counters();
 }
 
 const Tokenizer& Session::require_tokenizer() const {

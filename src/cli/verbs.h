@@ -8,6 +8,7 @@ class App;
 namespace moeopt::cli {
 
 void add_run(CLI::App& program, int& exit_code);
+void add_serve(CLI::App& program, int& exit_code);
 void add_eval(CLI::App& program, int& exit_code);
 void add_plan(CLI::App& program, int& exit_code);
 void add_inspect(CLI::App& program, int& exit_code);

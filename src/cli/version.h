@@ -6,5 +6,8 @@
 namespace moeopt::cli {
 
 std::string version_text();
+std::string version_number();  // "0.1.0"
+std::string version_commit();
+std::string version_build();  // "Release"
 
 }  // namespace moeopt::cli

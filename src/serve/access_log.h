@@ -1,0 +1,43 @@
+// The log of requests: one line each, to standard error or a file. Never a prompt, never an answer.
+// Invariant: a log that cannot be written (a full disk) costs lines, which are counted, and nothing
+// else.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "serve/http/message.h"
+
+namespace moeopt::serve {
+
+enum class LogFormat { kText, kJson };
+
+class AccessLog {
+ public:
+  // An empty path: standard error. Error(kIo) when the file cannot be opened.
+  AccessLog(std::filesystem::path file, LogFormat format);
+  AccessLog(const AccessLog&) = delete;
+  AccessLog& operator=(const AccessLog&) = delete;
+  ~AccessLog();
+
+  void write(const RequestRecord& record);
+  // The same file by name again, after it was moved away. The old one is kept when that fails.
+  void reopen();
+  std::uint64_t n_lost() const { return n_lost_; }
+
+ private:
+  const std::filesystem::path file_;
+  const LogFormat format_;
+  std::mutex mutex_;
+  int descriptor_;
+  std::atomic<std::uint64_t> n_lost_{0};
+};
+
+// The line, with its end.
+std::string log_line(const RequestRecord& record, LogFormat format, std::string_view time);
+
+}  // namespace moeopt::serve
