@@ -47,20 +47,21 @@ double thread_cpu_s() {
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-// Room for `sockets` open sockets, and for what else the process has open.
-void allow_open_files(std::size_t sockets) {
+// Room for `sockets` open sockets, and for what else the process has open. Where that many are only
+// a worst case, as many as may be.
+void allow_open_files(std::size_t sockets, bool are_needed) {
   constexpr std::size_t kOthers = 64;
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const rlim_t wanted = sockets + kOthers;
   if (limit.rlim_cur >= wanted) return;
-  if (limit.rlim_max < wanted) {
+  if (limit.rlim_max < wanted && are_needed) {
     throw Error(ErrorCode::kDoesNotFit,
                 fmt::format("{} streams need more open files than this process may have ({})",
                             sockets, limit.rlim_max),
                 "raise it by `ulimit -Hn`");
   }
-  limit.rlim_cur = wanted;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -405,10 +406,11 @@ asio::awaitable<void> LoadClient::tick() {
 }
 
 LoadRun LoadClient::run() {
-  // At a rate every request may be open at once.
-  allow_open_files(options_.arrival == Arrival::kRate
-                       ? requests_.size()
-                       : std::min(static_cast<std::size_t>(options_.level), requests_.size()));
+  if (options_.arrival == Arrival::kRate) {
+    allow_open_files(requests_.size(), false);
+  } else {
+    allow_open_files(std::min(static_cast<std::size_t>(options_.level), requests_.size()), true);
+  }
   error_code error;
   asio::ip::tcp::resolver resolver(loop_);
   addresses_ = resolver.resolve(options_.url.host, options_.url.port, error);

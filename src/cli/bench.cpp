@@ -12,6 +12,7 @@
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "bench/ablation.h"
 #include "bench/compare.h"
 #include "bench/measurement.h"
@@ -137,7 +138,7 @@ int measure(const BenchFlags& flags) {
       bench::result_json({tool.substr(0, tool.find('\n')), machine_json(), &plan, &measured});
   keep(flags, json);
   if (flags.json) {
-    write_output(dump(json, 1));
+    write_output(dump(json, -1));  // a line for each of a million gaps serves nobody
   } else {
     std::string text =
         fmt::format("server     {}, {}\nworkload   {}\nprompts    {}\n", plan.url.text(),
@@ -164,7 +165,7 @@ int compare(const BenchFlags& flags) {
   return comparison.obstacles.empty() ? 0 : 1;
 }
 
-// A folder for the servers' logs that is gone afterwards, unless something went wrong.
+// A folder for the servers' logs; it stays when an error leaves its scope.
 class LogFolder {
  public:
   LogFolder() {
@@ -198,7 +199,7 @@ int ablate(const BenchFlags& flags) {
   plan.log_folder = logs.path();
   plan.measurement = measurement_of(flags);
   bench::Ablation ablation;
-  {
+  try {
     Progress bar("ablate");
     std::string now_running = "what can be applied";
     bar.update(0, now_running);
@@ -207,6 +208,10 @@ int ablate(const BenchFlags& flags) {
       bar.update(static_cast<double>(now.ended) / now.total, now_running);
     };
     ablation = bench::ablate(plan);
+  } catch (const Error&) {
+    if (InterruptGuard::interrupted()) return kInterruptedExit;
+    log::warning("the servers' logs are in {}", logs.path().string());
+    throw;
   }
   OrderedJson json = bench::ablation_json(ablation);
   json["tool"] = version_text().substr(0, version_text().find('\n'));
