@@ -38,6 +38,7 @@ void write_logits(Session& session, const EvalFlags& flags) {
         [&rows](int, std::span<const float> row) {
           rows.insert(rows.end(), row.begin(), row.end());
         });
+  session.engine().forget_prefixes();  // their blocks were written over
   write_file(flags.logits, npy_bytes(rows, flags.ids.size(), vocab));
 }
 

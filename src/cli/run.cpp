@@ -106,7 +106,8 @@ int run(RunFlags& flags) {
   if (interactive) {
     session.require_tokenizer();
     session.start();
-    const int code = chat_loop(session, request, flags.system);
+    const auto make_request = [&] { return flags.sampling.request(session.defaults()); };
+    const int code = chat_loop(session, make_request, flags.system);
     if (flags.report) write_output("\n" + report_text(report_of(session)));
     return code;
   }

@@ -15,7 +15,7 @@
 #include "cli/version.h"
 #include "plan/report.h"
 #include "serve/server.h"
-#include "text/jinja/limits.h"
+#include "text/jinja/parser.h"
 
 namespace moeopt::cli {
 namespace {
@@ -28,6 +28,7 @@ struct ServeFlags {
   serve::HttpOptions http;
   std::string api_key_file, log_file, log_format = "text", chat_template;
   std::vector<std::string> allowed_origins, served_names;
+  double header_timeout_s = 10, body_timeout_s = 30, idle_timeout_s = 75, write_timeout_s = 30;
   double request_timeout_s = 0, queue_timeout_s = 0, drain_timeout_s = 30, stuck_after_s = 30;
   int max_waiting = 1024;
   std::size_t max_body_mb = 8;
@@ -90,6 +91,10 @@ int serve_model(ServeFlags& flags) {
   app.version = version_number();
   app.commit = version_commit();
   app.build = version_build();
+  flags.http.header_timeout = to_ms(flags.header_timeout_s);
+  flags.http.body_timeout = to_ms(flags.body_timeout_s);
+  flags.http.idle_timeout = to_ms(flags.idle_timeout_s);
+  flags.http.write_timeout = to_ms(flags.write_timeout_s);
   flags.http.max_body_bytes = flags.max_body_mb << 20;
   serve::AccessLog log(flags.log_file,
                        flags.log_format == "json" ? serve::LogFormat::kJson
@@ -170,8 +175,21 @@ void add_serve(CLI::App& program, int& exit_code) {
       "What running requests have after SIGTERM")
       ->check(seconds)
       ->capture_default_str();
+  const CLI::Range some_seconds(0.1, 1e6);
   add("--stuck-after", flags->stuck_after_s, "SECONDS", "A step this long makes /health unhealthy")
-      ->check(CLI::Range(0.1, 1e6))
+      ->check(some_seconds)
+      ->capture_default_str();
+  add("--header-timeout", flags->header_timeout_s, "SECONDS", "For a request's header to come")
+      ->check(some_seconds)
+      ->capture_default_str();
+  add("--body-timeout", flags->body_timeout_s, "SECONDS", "For its body to come")
+      ->check(some_seconds)
+      ->capture_default_str();
+  add("--idle-timeout", flags->idle_timeout_s, "SECONDS", "Between requests of a connection")
+      ->check(some_seconds)
+      ->capture_default_str();
+  add("--write-timeout", flags->write_timeout_s, "SECONDS", "For a client to take a byte")
+      ->check(some_seconds)
       ->capture_default_str();
   add("--max-connections", flags->http.max_connections, "N", "More get 503")
       ->check(CLI::Range(1, 1 << 20))

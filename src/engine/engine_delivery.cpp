@@ -58,7 +58,7 @@ void Engine::deliver_oldest() {
     }
   }
   keep_blocks(done.step);
-  if (observer_) observer_();
+  notify_observer();
   send_pending();
 }
 

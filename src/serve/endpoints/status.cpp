@@ -25,7 +25,7 @@ OrderedJson engine_json(const EngineSnapshot& snapshot) {
                       {"max_running", snapshot.max_running},
                       {"steps", snapshot.counters.steps},
                       {"failed_steps", snapshot.counters.failed_steps},
-                      {"in_step_ms", snapshot.in_step.count()}};
+                      {"silent_for_ms", snapshot.silent_for.count()}};
   json["last_failure"] = nullptr;
   if (!snapshot.last_failure.empty()) json["last_failure"] = snapshot.last_failure;
   json["kv_blocks"] = {{"free", snapshot.blocks_free},
@@ -37,6 +37,16 @@ OrderedJson engine_json(const EngineSnapshot& snapshot) {
                      {"moe_layer_launches", snapshot.backend.moe_layer_launches},
                      {"expert_rows", snapshot.backend.expert_rows}};
   return json;
+}
+
+// The states without the paths of this machine: /health asks for no key.
+OrderedJson public_states(const ServedModel& model) {
+  OrderedJson states(optimisations_json(model.optimisations()));
+  for (OrderedJson& state : states) {
+    auto& origin = state["origin"].get_ref<std::string&>();
+    if (const auto path = origin.find(" ("); path != std::string::npos) origin.resize(path);
+  }
+  return states;
 }
 
 std::string_view status_word(const App& app, bool unhealthy) {
@@ -81,7 +91,7 @@ Reply health(App& app, const HttpRequest&) {
   json["backend"] = model->backend;
   json["max_model_len"] = model->max_model_len;
   json["engine"] = engine_json(snapshot);
-  json["optimisations"] = OrderedJson(optimisations_json(model->optimisations()));
+  json["optimisations"] = public_states(*model);
   return json_response(json, unhealthy ? 503 : 200);
 }
 

@@ -16,6 +16,7 @@
 namespace moeopt {
 
 class TokenMachine;
+class VocabularyTrie;
 
 // Compiled once for a schema and a tokenizer; any number of threads may start() it and follow the
 // texts. Takes some 10 MB: keep a few, not thousands.
@@ -29,6 +30,11 @@ class JsonGrammar {
   // ("#/properties/age/minimum"). `tokenizer` must outlive the grammar and all it started.
   static std::shared_ptr<const JsonGrammar> from_schema(const nlohmann::ordered_json& schema,
                                                         const Tokenizer& tokenizer,
+                                                        std::span<const std::int32_t> end_ids);
+
+  // The same over the bytes of a vocabulary alone.
+  static std::shared_ptr<const JsonGrammar> from_schema(const nlohmann::ordered_json& schema,
+                                                        const VocabularyTrie& vocabulary,
                                                         std::span<const std::int32_t> end_ids);
 
   explicit JsonGrammar(std::shared_ptr<TokenMachine> machine);

@@ -1,6 +1,6 @@
 // Splits a thinking model's text at <think> and </think> into reasoning and content.
 // Invariant: the result does not depend on how the text was cut into parts; no part of a marker is
-// ever given out; what is held back is a few bytes.
+// ever given out; what is held back is a few bytes, and line ends as a number.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,8 @@ namespace moeopt {
 
 class ReasoningSplitter {
  public:
+  static constexpr std::size_t kMostLeadingBytes = 64;
+
   // `open`: the prompt already ends within <think> (see ends_in_open_reasoning).
   explicit ReasoningSplitter(bool open);
 
@@ -23,17 +25,19 @@ class ReasoningSplitter {
   OutputPieces finish();
 
  private:
-  enum class State { kStart, kReasoningStart, kReasoning, kContentStart, kContent };
+  enum class State { kStart, kReasoning, kContent };
 
-  void step(OutputPieces& pieces);
-  void give(OutputPieces& pieces, OutputPiece::Kind kind, std::string text);
+  void give_reasoning(OutputPieces& pieces, std::string_view text);
+  void give_content(OutputPieces& pieces, std::string_view text);
 
   State state_;
-  std::string held_;           // may yet become a marker, or white space before one
+  std::string held_;  // may yet become a marker; at the start, white space before one
+  bool reasoning_begun_ = false;
+  bool content_begun_ = true;  // false after </think>, until something other than a line end
   std::size_t line_ends_ = 0;  // at the end of the reasoning so far, not given out
 };
 
-// Whether a rendered prompt leaves reasoning open: its last marker is <think>.
+// Whether a rendered prompt leaves reasoning open: it ends with <think> and white space.
 bool ends_in_open_reasoning(std::string_view prompt);
 // Whether a chat template knows reasoning: it names </think>.
 bool template_knows_reasoning(std::string_view template_source);

@@ -21,6 +21,8 @@
 
 namespace moeopt {
 
+class ToolCallMachine;
+
 enum class ToolCallFormat { kHermes, kDeepSeek };
 
 // The format that a chat template asks a model to write; nothing when it knows no tools.
@@ -44,8 +46,7 @@ class ToolCallParser {
   int n_calls() const;
 
  private:
-  class Machine;
-  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<ToolCallMachine> machine_;
 };
 
 }  // namespace moeopt
