@@ -42,7 +42,15 @@ class Ablator {
         const Configuration& configuration = configurations[i];
         status(fmt::format("round {} of {}: {}", round + 1, plan_.rounds, configuration.name));
         start(configuration, [&](const MeasurementPlan& measurement) {
-          keep(configuration, round, measure(measurement));
+          try {
+            keep(configuration, round, measure(measurement));
+          } catch (const Error& error) {
+            // Without an optimisation the server may not take this workload at all: no figure, but
+            // the other rows have theirs.
+            if (measurement.is_interrupted && measurement.is_interrupted()) throw;
+            if (error.code() == ErrorCode::kInternal) throw;
+            ablation_.runs.push_back({configuration.name, round, {}, {}, error.what()});
+          }
         });
       }
     }
@@ -56,7 +64,7 @@ class Ablator {
                   configuration.name);
     }
     ablation_.runs.push_back(
-        {configuration.name, round, measured.summary, optimisations_in_run(measured)});
+        {configuration.name, round, measured.summary, optimisations_in_run(measured), {}});
   }
 
   // Runs `with` while a server of that configuration does.

@@ -37,6 +37,7 @@ struct AblationRun {
   int round = 0;
   Summary summary;
   std::vector<ServerOptimisation> states;  // launches of the run
+  std::string failure;                     // why there was no run: it says nothing then
 };
 
 // Factors over the rounds; above 1 the optimisation helps.

@@ -47,6 +47,10 @@ std::string reason_against(const AblationRun& on, const AblationRun& off, std::s
 }
 
 std::string failure_in(const AblationRun& run) {
+  if (!run.failure.empty()) {
+    return fmt::format("no figure: {}, round {}: {}", run.configuration, run.round + 1,
+                       run.failure);
+  }
   if (run.summary.requests > 0 && run.summary.answered == run.summary.requests) return {};
   return fmt::format("no figure: {} of {} requests failed in round {}, {}",
                      run.summary.requests - run.summary.answered, run.summary.requests,
@@ -70,11 +74,11 @@ Gain gain_over(std::span<const AblationRun> runs, std::string_view off_name,
     const AblationRun* on = find_run(runs, kAllOn, round);
     const AblationRun* off = find_run(runs, off_name, round);
     if (on == nullptr || off == nullptr) break;
-    for (const std::string& name : names) {
-      if (gain.reason.empty()) gain.reason = reason_against(*on, *off, name);
-    }
     for (const AblationRun* run : {on, off}) {
       if (gain.reason.empty()) gain.reason = failure_in(*run);
+    }
+    for (const std::string& name : names) {
+      if (gain.reason.empty()) gain.reason = reason_against(*on, *off, name);
     }
     if (!gain.reason.empty()) return gain;
     const auto add = [](std::vector<double>& to, double better, double worse) {
@@ -150,6 +154,10 @@ std::string ablation_text(const Ablation& ablation) {
     text += fmt::format("{:<24} {:>6} {:>16} {:>16} {:>22}\n", "configuration", "round",
                         "output tokens/s", "first token p50", "between tokens p99, ms");
     for (const AblationRun& run : ablation.runs) {
+      if (!run.failure.empty()) {
+        text += fmt::format("{:<24} {:>6} {}\n", run.configuration, run.round + 1, run.failure);
+        continue;
+      }
       text += fmt::format("{:<24} {:>6} {:>16.1f} {:>16.2f} {:>22.2f}\n", run.configuration,
                           run.round + 1, run.summary.output_tokens_per_s, run.summary.ttft_ms.p50,
                           run.summary.inter_token_ms.p99);
@@ -184,6 +192,7 @@ OrderedJson ablation_json(const Ablation& ablation) {
     }
     runs.push_back({{"configuration", run.configuration},
                     {"round", run.round},
+                    {"failure", run.failure},
                     {"summary", summary_json(run.summary, {})},
                     {"optimisations", std::move(states)}});
   }

@@ -22,7 +22,7 @@ ServerOptimisation state(const char* name, const char* said, std::int64_t launch
 
 AblationRun run_of(const char* configuration, int round, double speed, double ttft, double gap,
                    std::vector<ServerOptimisation> states) {
-  AblationRun run{configuration, round, {}, std::move(states)};
+  AblationRun run{configuration, round, {}, std::move(states), {}};
   run.summary.requests = run.summary.answered = 10;
   run.summary.output_tokens_per_s = speed;
   run.summary.ttft_ms.p50 = ttft;
@@ -110,6 +110,11 @@ TEST(Ablation, WhatWasNotAppliedHasNoFigure) {
   without_figure([](auto& runs) { runs[1].states[0] = state("cache", "applied", 4); },
                  "it was not off in round 1");
   without_figure([](auto& runs) { runs[1].summary.answered = 9; }, "1 of 10 requests failed");
+  without_figure(
+      [](auto& runs) {
+        runs[1] = {"cache off", 0, {}, {}, "too long a prompt"};
+      },
+      "cache off, round 1: too long a prompt");
   EXPECT_THAT(line_of(gains_of(good_runs(), kProbe), "graphs"), HasSubstr("NOT APPLIED"));
   EXPECT_THAT(line_of(gains_of(good_runs(), kProbe), "cache"), HasSubstr("2.83x (2.00..4.00)"));
 }
@@ -156,6 +161,13 @@ TEST(Ablation, StartsAServerForEachConfiguration) {
   EXPECT_EQ(ablation.gains[2].reason, "NOT APPLIED: no GPU here");
   EXPECT_EQ(ablation.gains[3].reason, "");
   EXPECT_EQ(ablation_json(ablation)["runs"].size(), 8u);
+}
+
+TEST(Ablation, AConfigurationThatCannotServeTheWorkloadTakesItsOwnFigureAlone) {
+  const Ablation ablation = ablate(toy_plan({"--needs", "fast"}));
+  EXPECT_THAT(ablation.gains[0].reason, HasSubstr("fast off, round 1: the warm-up request failed"));
+  EXPECT_EQ(ablation.gains[1].reason, "NOT APPLIED: this workload gave it nothing to do");
+  EXPECT_THAT(ablation_text(ablation), HasSubstr("http 400"));
 }
 
 TEST(Ablation, SaysWhyAServerDidNotStart) {

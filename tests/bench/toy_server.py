@@ -12,6 +12,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--host", required=True)
 parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--die")
+parser.add_argument("--needs", help="without this optimisation every completion is a 400")
 for optimisation in ("fast", "idle", "gpu"):
     parser.add_argument(f"--enable-{optimisation}", action="store_true")
     parser.add_argument(f"--disable-{optimisation}", action="store_true")
@@ -54,6 +55,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/completions":
             self.answer(404, "{}", "application/json")
+            return
+        if args.needs and getattr(args, f"disable_{args.needs}"):
+            self.answer(400, '{"error": {"message": "too long"}}', "application/json")
             return
         launches["fast"] += 1
         tokens = request["max_tokens"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """moeopt bench against the real server: its figures are the server's counters and curl's clock.
 
-    MOEOPT=build/release/moeopt pytest tests/server/bench_test.py
+    MOEOPT_PROGRAM=build/release/moeopt pytest tests/server/bench_test.py
 """
 
 import json
@@ -18,7 +18,7 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MOEOPT = os.environ.get("MOEOPT", str(ROOT / "build/release/moeopt"))
+MOEOPT = os.environ.get("MOEOPT_PROGRAM", str(ROOT / "build/release/moeopt"))
 MODEL = str(ROOT / "models/tiny-moe")
 
 
@@ -177,9 +177,10 @@ def test_results_are_compared_or_not(server, tmp_path):
 
 
 def test_ablation_shows_figures_of_what_was_applied_alone():
+    # Steps of 64 tokens hold a prompt of 50, and of the next one a chunk.
     result = bench("--ablate", MODEL, "--rounds", "2", "--requests", "8", "--concurrency", "2",
-                   "--prompt-tokens", "120", "--shared-prefix", "100", "--output-tokens", "8",
-                   "--", "--threads", "2")
+                   "--prompt-tokens", "50", "--shared-prefix", "32", "--output-tokens", "8",
+                   "--", "--threads", "2", "--max-num-batched-tokens", "64")
     gains = {row["name"]: row for row in result["gains"]}
     assert "flashdmoe" in gains
     applied = 0
