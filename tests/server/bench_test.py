@@ -178,7 +178,7 @@ def test_results_are_compared_or_not(server, tmp_path):
 
 def test_ablation_shows_figures_of_what_was_applied_alone():
     # Steps of 64 tokens hold a prompt of 50, and of the next one a chunk.
-    result = bench("--ablate", MODEL, "--rounds", "2", "--requests", "8", "--concurrency", "2",
+    result = bench("--ablate", MODEL, "--rounds", "2", "--requests", "16", "--batch", "16",
                    "--prompt-tokens", "50", "--shared-prefix", "32", "--output-tokens", "8",
                    "--", "--threads", "2", "--max-num-batched-tokens", "64")
     gains = {row["name"]: row for row in result["gains"]}
