@@ -173,7 +173,10 @@ TEST_F(KeptResults, AreReadBackAsTheyWere) {
   EXPECT_EQ(json["server"]["host"], "this machine");
   EXPECT_TRUE(json["server"]["health"].is_null());
   EXPECT_TRUE(json["server"]["counters_moved"].is_null());
-  EXPECT_THAT(json["warnings"], IsEmpty());
+  for (const OrderedJson& warning : json["warnings"]) {
+    // Of a busy machine it may warn; there is nothing else to warn of.
+    EXPECT_THAT(warning.get<std::string>(), HasSubstr("the client"));
+  }
   const KeptResult kept =
       read_result(parse_ordered_json(json.dump(), "r", {.nodes = 100'000}), "r");
   const Summary before = measured_.summary, after = summarise(kept.run, plan_.slo);
