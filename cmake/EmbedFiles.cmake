@@ -21,11 +21,11 @@ foreach(name ${files})
   file(READ ${FOLDER}/${name} hex HEX)
   string(LENGTH "${hex}" digits)
   math(EXPR size "${digits} / 2")
-  string(REGEX REPLACE "(..)" "\\\\x\\1" escaped "${hex}")
-  # Pieces of 64 bytes: compilers limit the length of a line's literal.
-  string(REGEX REPLACE "((\\\\x..)(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?(\\\\x..)?)"
-         "    \"\\1\"\n" lines "${escaped}")
-  string(APPEND arrays "constexpr char kFile${index}[] =\n${lines}    \"\";\n")
+  # Lines of 16 bytes, then each byte as \xNN.
+  string(REGEX REPLACE "(................................)" "\\1\n" lines "${hex}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "\\\\x\\1" lines "${lines}")
+  string(REGEX REPLACE "([^\n]+)" "    \"\\1\"" lines "${lines}")
+  string(APPEND arrays "constexpr char kFile${index}[] =\n${lines};\n")
   string(APPEND rows "    {\"${name}\", \"${type}\", {kFile${index}, ${size}}},\n")
   math(EXPR index "${index} + 1")
 endforeach()
@@ -37,7 +37,7 @@ namespace {
 
 ${arrays}
 constexpr PageFile kFiles[] = {
-${rows}    {{}, {}, {}},
+${rows}    {{}, {}, {}},  // never seen: an array cannot be empty
 };
 
 }  // namespace

@@ -63,7 +63,8 @@ nlohmann::ordered_json opening(const std::string& system) {
 }
 
 // One turn. The conversation keeps what was said even when it was cut short.
-void answer(Session& session, const std::function<Request()>& make_request, nlohmann::ordered_json& messages) {
+void answer(Session& session, const std::function<Request()>& make_request,
+            nlohmann::ordered_json& messages) {
   Request request = make_request();
   request.prompt = session.encode_chat(messages);
   const InterruptGuard interrupt;

@@ -96,9 +96,8 @@ int serve_model(ServeFlags& flags) {
   flags.http.idle_timeout = to_ms(flags.idle_timeout_s);
   flags.http.write_timeout = to_ms(flags.write_timeout_s);
   flags.http.max_body_bytes = flags.max_body_mb << 20;
-  serve::AccessLog log(flags.log_file,
-                       flags.log_format == "json" ? serve::LogFormat::kJson
-                                                  : serve::LogFormat::kText);
+  serve::AccessLog log(flags.log_file, flags.log_format == "json" ? serve::LogFormat::kJson
+                                                                  : serve::LogFormat::kText);
   SignalThread signals([&log] { log.reopen(); });  // before the threads of the session
 
   serve::App* loading = nullptr;

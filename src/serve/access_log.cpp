@@ -6,8 +6,11 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -76,29 +79,65 @@ AccessLog::AccessLog(std::filesystem::path file, LogFormat format)
     throw Error(ErrorCode::kIo,
                 fmt::format("--log-file {}: {}", file_.string(), std::strerror(errno)));
   }
+  thread_ = std::thread([this] { write_out(); });
 }
 
 AccessLog::~AccessLog() {
+  std::unique_lock lock(mutex_);
+  ending_ = true;
+  changed_.notify_all();
+  if (!changed_.wait_for(lock, std::chrono::seconds(1), [this] { return ended_; })) {
+    std::_Exit(0);  // its last line waits for a pipe that nobody reads; all else has ended
+  }
+  lock.unlock();
+  thread_.join();
   if (!file_.empty()) ::close(descriptor_);
 }
 
 void AccessLog::write(const RequestRecord& record) {
-  const std::string line = log_line(record, format_, now_text());
+  std::string line = log_line(record, format_, now_text());
   const std::lock_guard lock(mutex_);
-  if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+  if (waiting_.size() >= kMostWaiting) {
     n_lost_ += 1;
+    return;
   }
+  waiting_.push_back(std::move(line));
+  changed_.notify_all();
 }
 
 void AccessLog::reopen() {
-  if (file_.empty()) return;
-  const int opened = open_log(file_);
-  if (opened < 0) {
-    log::error("--log-file {}: {}; the old file goes on", file_.string(), std::strerror(errno));
-    return;
-  }
   const std::lock_guard lock(mutex_);
-  ::close(std::exchange(descriptor_, opened));
+  reopen_ = true;
+  changed_.notify_all();
+}
+
+void AccessLog::write_out() {
+  sigset_t all;  // signals are for other threads
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return !waiting_.empty() || reopen_ || ending_; });
+    const std::vector<std::string> lines = std::exchange(waiting_, {});
+    const bool reopen = std::exchange(reopen_, false) && !file_.empty();
+    const bool last = ending_;
+    lock.unlock();
+    for (const std::string& line : lines) {
+      const auto size = static_cast<ssize_t>(line.size());
+      if (::write(descriptor_, line.data(), line.size()) != size) n_lost_ += 1;
+    }
+    if (reopen) {
+      if (const int opened = open_log(file_); opened >= 0) {
+        ::close(std::exchange(descriptor_, opened));
+      } else {
+        log::error("--log-file {}: {}; the old file goes on", file_.string(), std::strerror(errno));
+      }
+    }
+    lock.lock();
+    if (last && waiting_.empty()) break;
+  }
+  ended_ = true;
+  changed_.notify_all();
 }
 
 }  // namespace moeopt::serve

@@ -1,14 +1,18 @@
 // The log of requests: one line each, to standard error or a file. Never a prompt, never an answer.
-// Invariant: a log that cannot be written (a full disk) costs lines, which are counted, and nothing
-// else.
+// Invariant: a log that cannot be written (a full disk, a pipe that nobody reads) costs lines,
+// which are counted, and nothing else: write() never waits for it.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "serve/http/message.h"
 
@@ -22,6 +26,7 @@ class AccessLog {
   AccessLog(std::filesystem::path file, LogFormat format);
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
+  // Writes what still waits, for at most a second.
   ~AccessLog();
 
   void write(const RequestRecord& record);
@@ -30,11 +35,21 @@ class AccessLog {
   std::uint64_t n_lost() const { return n_lost_; }
 
  private:
+  static constexpr std::size_t kMostWaiting = 8192;  // lines
+
+  void write_out();  // the thread
+
   const std::filesystem::path file_;
   const LogFormat format_;
   std::mutex mutex_;
-  int descriptor_;
+  std::condition_variable changed_;
+  std::vector<std::string> waiting_;
+  bool reopen_ = false;
+  bool ending_ = false;
+  bool ended_ = false;
   std::atomic<std::uint64_t> n_lost_{0};
+  int descriptor_;  // the thread's, once it runs
+  std::thread thread_;
 };
 
 // The line, with its end.

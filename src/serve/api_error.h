@@ -37,7 +37,8 @@ class ApiError : public std::runtime_error {
 template <typename... Args>
 [[noreturn]] void refuse_field(std::string_view param, fmt::format_string<Args...> format,
                                Args&&... args) {
-  throw ApiError(400, fmt::format("{}: {}", param, fmt::format(format, std::forward<Args>(args)...)),
+  throw ApiError(400,
+                 fmt::format("{}: {}", param, fmt::format(format, std::forward<Args>(args)...)),
                  std::string(param), "invalid_value");
 }
 

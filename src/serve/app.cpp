@@ -13,7 +13,8 @@ namespace moeopt::serve {
 namespace {
 
 bool matches(std::string_view pattern, std::string_view path) {
-  if (pattern == "/{file}") return find_page_file(path.substr(std::min<std::size_t>(1, path.size())));
+  if (pattern == "/{file}")
+    return find_page_file(path.substr(std::min<std::size_t>(1, path.size())));
   const std::size_t brace = pattern.find('{');
   if (brace == std::string_view::npos) return pattern == path;
   return path.size() > brace && path.starts_with(pattern.substr(0, brace));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "base/json.h"
 #include "engine/engine_service.h"
 #include "plan/optimisations.h"
+#include "serve/openai/grammar_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -31,6 +33,7 @@ struct ServedModel {
   EngineService* engine = nullptr;
   // With their counters read now.
   std::function<std::vector<OptimisationState>()> optimisations;
+  std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>();
 
   const std::string& name() const { return names.front(); }
 };

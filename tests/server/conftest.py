@@ -51,6 +51,15 @@ class Server:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def log_lines(self, word: str, seconds: float = 5) -> list[str]:
+        """The log's lines with this word, once there is one."""
+        deadline = time.monotonic() + seconds
+        while True:
+            lines = [line for line in self.log().splitlines() if word in line]
+            if lines or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.02)
+
     def get(self, path: str) -> dict:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)

@@ -279,7 +279,7 @@ def test_a_client_that_goes_is_cancelled(server):
         began = time.monotonic()
         server.idle()
         assert time.monotonic() - began < 5
-        lines = [line for line in server.log().splitlines() if f"gone-{stream}" in line]
+        lines = server.log_lines(f"gone-{stream}")
         assert len(lines) == 1 and " 499 " in lines[0] and "client gone" in lines[0]
 
 

@@ -128,7 +128,7 @@ def test_log_has_one_line_a_request_and_no_prompt(server, client):
         extra_headers={"X-Request-Id": "log-test-1"},
     )  # fmt: skip
     assert raw.headers["X-Request-Id"] == "log-test-1"
-    lines = [line for line in server.log().splitlines() if "log-test-1" in line]
+    lines = server.log_lines("log-test-1")
     assert len(lines) == 1
     assert " 200 POST /v1/chat/completions ok " in lines[0]
     assert "2 output (length)" in lines[0]

@@ -30,8 +30,8 @@ void write_engine(PrometheusText& out, const ServedModel& model, const EngineSna
       as_double(counters.prefill_tokens));
   one("moeopt:num_preemptions_total", "counter", "Sequences put back for lack of blocks.",
       as_double(counters.preemptions));
-  one("moeopt:prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.",
-      as_double(counters.prefix_queries_tokens));
+  one("moeopt:prefix_cache_queries_total", "counter",
+      "Prompt tokens looked up in the prefix cache.", as_double(counters.prefix_queries_tokens));
   one("moeopt:prefix_cache_hits_total", "counter", "Of them, found.",
       as_double(counters.prefix_hits_tokens));
   one("moeopt:engine_steps_total", "counter", "Steps launched.", as_double(counters.steps));
@@ -54,9 +54,9 @@ void write_engine(PrometheusText& out, const ServedModel& model, const EngineSna
   out.family("moeopt:optimisation_applied", "gauge", "1: applied, 0: not, by optimisation.");
   const std::vector<OptimisationState> states = model.optimisations();
   for (const OptimisationState& state : states) {
-    out.sample(state.status == OptimisationStatus::kApplied ? 1 : 0,
-               {{"name", state.name},
-                {"state", std::string(optimisation_status_name(state.status))}});
+    out.sample(
+        state.status == OptimisationStatus::kApplied ? 1 : 0,
+        {{"name", state.name}, {"state", std::string(optimisation_status_name(state.status))}});
   }
   out.family("moeopt:optimisation_launches_total", "counter", "Launches that it counted itself.");
   for (const OptimisationState& state : states) {

@@ -13,8 +13,8 @@ namespace {
 OrderedJson model_json(const ServedModel& model, const std::string& name, double uptime_s) {
   return {{"id", name},
           {"object", "model"},
-          {"created", static_cast<std::int64_t>(std::time(nullptr)) -
-                          static_cast<std::int64_t>(uptime_s)},
+          {"created",
+           static_cast<std::int64_t>(std::time(nullptr)) - static_cast<std::int64_t>(uptime_s)},
           {"owned_by", "moeopt"},
           {"root", model.name()},
           {"max_model_len", model.max_model_len}};
@@ -43,8 +43,8 @@ const ServedModel& model_named(const App& app, const std::optional<std::string>&
   const ServedModel& model = *app.model();
   if (!asked || std::ranges::find(model.names, *asked) != model.names.end()) return model;
   throw ApiError(404,
-                 fmt::format("the model \"{}\" is not served here; \"{}\" is", printable(*asked, 100),
-                             model.name()),
+                 fmt::format("the model \"{}\" is not served here; \"{}\" is",
+                             printable(*asked, 100), model.name()),
                  "model", "model_not_found");
 }
 

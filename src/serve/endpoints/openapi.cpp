@@ -83,10 +83,8 @@ OrderedJson operation(const Route& route) {
   if (brace != std::string_view::npos) {
     const std::string name(route.path.substr(brace + 1, route.path.size() - brace - 2));
     json["parameters"] = OrderedJson::array();
-    json["parameters"].push_back({{"name", name},
-                                  {"in", "path"},
-                                  {"required", true},
-                                  {"schema", {{"type", "string"}}}});
+    json["parameters"].push_back(
+        {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}});
   }
   if (const auto schema = body_schema(route); !schema.empty()) {
     json["requestBody"]["required"] = true;

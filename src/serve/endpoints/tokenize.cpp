@@ -31,7 +31,8 @@ Reply tokenize(App& app, const HttpRequest& request) {
   json["token_strs"] = nullptr;
   if (parsed.return_token_strs) {
     json["token_strs"] = OrderedJson::array();
-    for (const std::int32_t id : ids) json["token_strs"].push_back(model.tokenizer->id_to_token(id));
+    for (const std::int32_t id : ids)
+      json["token_strs"].push_back(model.tokenizer->id_to_token(id));
   }
   return json_response(json);
 }

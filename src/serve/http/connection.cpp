@@ -76,13 +76,12 @@ void Connection::close_if_idle() {
 void Connection::arm(std::chrono::milliseconds after) {
   expired_ = false;
   deadline_.expires_after(after);
-  deadline_.async_wait(
-      [self = shared_from_this(), mine = ++armed_](const error_code& error) {
-        if (error || mine != self->armed_) return;
-        self->expired_ = true;
-        error_code ignored;
-        self->socket_.cancel(ignored);
-      });
+  deadline_.async_wait([self = shared_from_this(), mine = ++armed_](const error_code& error) {
+    if (error || mine != self->armed_) return;
+    self->expired_ = true;
+    error_code ignored;
+    self->socket_.cancel(ignored);
+  });
 }
 
 void Connection::disarm() {
@@ -103,15 +102,15 @@ awaitable<void> Connection::wait_for_wake() {
 void Connection::watch() {
   if (watching_ || client_gone_ || buffer_.size() >= kAheadBytes) return;
   watching_ = true;
-  socket_.async_read_some(
-      buffer_.prepare(kReadBytes),
-      [self = shared_from_this()](const error_code& error, std::size_t n) {
-        self->watching_ = false;
-        self->buffer_.commit(n);
-        if (error && error != asio::error::operation_aborted) self->client_gone_ = true;
-        if (!error) self->watch();
-        self->wake();
-      });
+  socket_.async_read_some(buffer_.prepare(kReadBytes),
+                          [self = shared_from_this()](const error_code& error, std::size_t n) {
+                            self->watching_ = false;
+                            self->buffer_.commit(n);
+                            if (error && error != asio::error::operation_aborted)
+                              self->client_gone_ = true;
+                            if (!error) self->watch();
+                            self->wake();
+                          });
 }
 
 awaitable<void> Connection::stop_watching() {
@@ -214,7 +213,8 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
   if (!has_body) co_return true;
 
   const auto length = parser.content_length();
-  incoming.reserved_bytes = length ? static_cast<std::size_t>(*length) : shared_.options.max_body_bytes;
+  incoming.reserved_bytes =
+      length ? static_cast<std::size_t>(*length) : shared_.options.max_body_bytes;
   if (shared_.bodies_bytes + incoming.reserved_bytes > shared_.options.max_bodies_bytes) {
     incoming.reserved_bytes = 0;
     co_return co_await refuse(503, "too many large requests at the same time");

@@ -21,7 +21,8 @@ std::optional<FramingFault> framing_fault(const HttpRequest& request, unsigned v
 
 enum class BodyFraming { kLength, kChunked, kUntilClose };
 
-// Status line and headers, up to and with the empty line. No client input but `id`, which is decent.
+// Status line and headers, up to and with the empty line. No client input but `id`, which is
+// decent.
 std::string response_head(const HttpResponse& response, std::string_view id, bool keep_alive,
                           BodyFraming framing);
 

@@ -38,12 +38,12 @@ struct HttpResponse {
 // What one request came to, for the log line and the metrics.
 struct RequestRecord {
   std::string id, method, path;
-  int status = 0;           // 499: the client went away before the answer was complete
-  std::string outcome;      // "ok", "error", "client gone", "slow reader", "bad http", ...
-  int prompt_tokens = -1;   // -1: not a generation
+  int status = 0;          // 499: the client went away before the answer was complete
+  std::string outcome;     // "ok", "error", "client gone", "slow reader", "bad http", ...
+  int prompt_tokens = -1;  // -1: not a generation
   int cached_tokens = 0;
   int output_tokens = 0;
-  std::string finish;  // finish reasons of the choices, joined by '+'
+  std::string finish;                        // finish reasons of the choices, joined by '+'
   std::chrono::microseconds first_token{0};  // from arrival; 0: there was none
   std::chrono::microseconds total{0};
 };

@@ -46,8 +46,8 @@ tcp::endpoint resolve(asio::io_context& io, const HttpOptions& options) {
   tcp::resolver resolver(io);
   const auto found = resolver.resolve(options.host, std::to_string(port), error);
   if (error || found.empty()) {
-    throw Error(ErrorCode::kUsage, fmt::format("--host {}: not an address of this machine",
-                                               options.host),
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--host {}: not an address of this machine", options.host),
                 "127.0.0.1 serves this machine alone, 0.0.0.0 every network it is on");
   }
   for (const auto& entry : found) {
@@ -63,10 +63,10 @@ tcp::endpoint resolve(asio::io_context& io, const HttpOptions& options) {
   } else if (error == asio::error::access_denied) {
     hint = "ports below 1024 need a privilege; choose another --port";
   }
-  throw Error(ErrorCode::kIo,
-              fmt::format("cannot listen on {} port {}: {}", options.host, options.port,
-                          error.message()),
-              hint);
+  throw Error(
+      ErrorCode::kIo,
+      fmt::format("cannot listen on {} port {}: {}", options.host, options.port, error.message()),
+      hint);
 }
 
 }  // namespace
@@ -86,8 +86,7 @@ struct HttpServer::State {
 asio::awaitable<void> HttpServer::State::accept() {
   asio::steady_timer pause(shared.io);
   while (acceptor.is_open()) {
-    auto [error, socket] =
-        co_await acceptor.async_accept(asio::as_tuple(asio::use_awaitable));
+    auto [error, socket] = co_await acceptor.async_accept(asio::as_tuple(asio::use_awaitable));
     if (error == asio::error::operation_aborted) co_return;
     if (error) {  // out of descriptors, or the client was gone at once
       log::warning("cannot accept a connection: {}", error.message());
@@ -101,13 +100,14 @@ asio::awaitable<void> HttpServer::State::accept() {
     if (shared.n_connections >= shared.options.max_connections) {
       const HttpResponse response = shared.handler.refuse(503, "too many connections");
       socket.non_blocking(true, ignored);
-      socket.write_some(asio::buffer(response_head(response, {}, false, BodyFraming::kLength) +
-                                     response.body),
-                        ignored);
+      socket.write_some(
+          asio::buffer(response_head(response, {}, false, BodyFraming::kLength) + response.body),
+          ignored);
       continue;
     }
     const auto connection = std::make_shared<Connection>(shared, std::move(socket));
-    asio::co_spawn(shared.io, [connection] { return connection->run(); }, asio::detached);
+    asio::co_spawn(
+        shared.io, [connection] { return connection->run(); }, asio::detached);
   }
 }
 
@@ -141,7 +141,8 @@ int HttpServer::n_connections() const {
 void HttpServer::start() {
   State& state = *state_;
   state.work.emplace(asio::make_work_guard(state.shared.io));
-  asio::co_spawn(state.shared.io, [&state] { return state.accept(); }, asio::detached);
+  asio::co_spawn(
+      state.shared.io, [&state] { return state.accept(); }, asio::detached);
   state.thread = std::thread([&state] { state.shared.io.run(); });
 }
 

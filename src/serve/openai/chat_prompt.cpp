@@ -84,8 +84,10 @@ std::vector<std::int32_t> encode_marked(std::string_view text, const Tokenizer& 
 
 ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
   if (model.chat_template == nullptr) {
-    throw ApiError(400, "the model has no chat template; use /v1/completions, or serve it with "
-                        "--chat-template", "messages", "no_chat_template");
+    throw ApiError(400,
+                   "the model has no chat template; use /v1/completions, or serve it with "
+                   "--chat-template",
+                   "messages", "no_chat_template");
   }
   const std::vector<std::string> spellings = special_spellings(*model.tokenizer);
   mark_all(inputs.messages, spellings);
@@ -108,8 +110,8 @@ ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
     } else if (const auto slash = why.rfind('/', why.find(':')); slash != std::string_view::npos) {
       why.remove_prefix(slash + 1);
     }
-    throw ApiError(400, fmt::format("the chat template refuses these messages: {}",
-                                    printable(why, 400)),
+    throw ApiError(400,
+                   fmt::format("the chat template refuses these messages: {}", printable(why, 400)),
                    "messages", "template_error");
   }
   return prompt;

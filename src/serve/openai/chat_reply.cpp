@@ -5,31 +5,43 @@
 #include <vector>
 
 #include "serve/openai/chat_prompt.h"
+#include "serve/openai/output_format.h"
 #include "serve/openai/token_text.h"
-#include "text/parse/output_piece.h"
 
 namespace moeopt::serve {
 namespace {
 
 class ChatReply final : public GenerationReply {
  public:
-  ChatReply(const ChatRequest& request, const ServedModel& model, ServerMetrics& metrics,
-            ReplyOptions options)
+  ChatReply(const ChatRequest& request, const OutputFormat& format, const ServedModel& model,
+            ServerMetrics& metrics, ReplyOptions options)
       : GenerationReply(model, metrics, std::move(options)),
         logprobs_(request.logprobs),
         n_top_(request.top_logprobs.value_or(0)),
+        is_bare_call_(format.is_bare_call),
+        splits_reasoning_(format.parser.reasoning),
         stop_ids_(request.ignore_eos ? std::vector<std::int32_t>() : model.stop_ids) {
     stop_ids_.insert(stop_ids_.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
-    choices_.resize(static_cast<std::size_t>(request.n));
+    const std::string call_id = make_id().substr(0, 12);
+    for (int i = 0; i < request.n; ++i) {
+      OutputParser::Options parser = format.parser;
+      parser.tool_call_id_prefix = fmt::format("call_{}{:02x}_", call_id, i);
+      choices_.emplace_back(std::move(parser));
+      if (is_bare_call_) choices_.back().parser.push("<tool_call>");
+    }
   }
 
  private:
   struct Choice {
+    explicit Choice(OutputParser::Options options) : parser(std::move(options)) {}
+
+    OutputParser parser;
     std::string content, reasoning;
     OrderedJson calls = OrderedJson::array();
     OrderedJson logprobs = OrderedJson::array();  // not streamed yet; all of them without a stream
     std::string finish;
     bool opened = false;  // the role was streamed
+    std::size_t n_reasoning_bytes = 0;
   };
 
   std::string_view object(bool chunk) const override {
@@ -46,14 +58,20 @@ class ChatReply final : public GenerationReply {
     if (logprobs_ && letter.has_token && !ends_by_id(letter)) {
       choice.logprobs.push_back(chat_logprob(*model().tokenizer, letter.token, n_top_));
     }
-    OutputPieces pieces;
-    if (!letter.text.empty()) pieces.push_back({OutputPiece::Kind::kContent, letter.text, -1, {}, {}});
-    for (OutputPiece& piece : pieces) take(choice, index, std::move(piece), out);
-    if (letter.finish == FinishReason::kNone) {
-      // What is held back tells its log probabilities with the next text.
-      return;
+    const std::size_t reasoning_before = choice.n_reasoning_bytes;
+    for (OutputPiece& piece : choice.parser.push(letter.text)) {
+      take(choice, index, std::move(piece), out);
     }
-    choice.finish = choice.calls.empty() ? finish_reason_name(letter.finish) : "tool_calls";
+    if (letter.has_token && choice.n_reasoning_bytes > reasoning_before) ++n_reasoning_tokens_;
+    if (letter.finish == FinishReason::kNone) return;
+    if (is_bare_call_ && letter.finish == FinishReason::kStop) {
+      for (OutputPiece& piece : choice.parser.push("</tool_call>")) {
+        take(choice, index, std::move(piece), out);
+      }
+    }
+    for (OutputPiece& piece : choice.parser.finish()) take(choice, index, std::move(piece), out);
+    const bool called = letter.finish == FinishReason::kStop && !choice.calls.empty();
+    choice.finish = called ? "tool_calls" : finish_reason_name(letter.finish);
     if (streams()) append_delta(out, index, OrderedJson::object());
   }
 
@@ -66,12 +84,19 @@ class ChatReply final : public GenerationReply {
     OrderedJson delta;
     switch (piece.kind) {
       case OutputPiece::Kind::kContent:
-        if (streams()) delta["content"] = std::move(piece.text);
-        else choice.content += piece.text;
+        if (streams()) {
+          delta["content"] = std::move(piece.text);
+        } else {
+          choice.content += piece.text;
+        }
         break;
       case OutputPiece::Kind::kReasoning:
-        if (streams()) delta["reasoning_content"] = std::move(piece.text);
-        else choice.reasoning += piece.text;
+        choice.n_reasoning_bytes += piece.text.size();
+        if (streams()) {
+          delta["reasoning_content"] = std::move(piece.text);
+        } else {
+          choice.reasoning += piece.text;
+        }
         break;
       case OutputPiece::Kind::kToolCall: {
         const auto at = static_cast<std::size_t>(piece.index);
@@ -112,6 +137,10 @@ class ChatReply final : public GenerationReply {
     append_event(out, std::move(json));
   }
 
+  std::optional<int> reasoning_tokens() const override {
+    return splits_reasoning_ ? std::optional(n_reasoning_tokens_) : std::nullopt;
+  }
+
   OrderedJson choices() override {
     OrderedJson list = OrderedJson::array();
     for (int i = 0; i < n_choices(); ++i) {
@@ -135,6 +164,8 @@ class ChatReply final : public GenerationReply {
 
   const bool logprobs_;
   const int n_top_;
+  const bool is_bare_call_, splits_reasoning_;
+  int n_reasoning_tokens_ = 0;
   std::vector<std::int32_t> stop_ids_;
   std::vector<Choice> choices_;
 };
@@ -144,17 +175,9 @@ class ChatReply final : public GenerationReply {
 std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& model,
                                       ServerMetrics& metrics, ReplyOptions options,
                                       std::chrono::milliseconds timeout) {
-  if (request.response_format.kind != ResponseFormat::Kind::kText) {
-    refuse_field("response_format.type", "only text is supported");
-  }
-  ToolChoice::Kind tool_choice = ToolChoice::Kind::kAuto;
-  if (request.tool_choice) tool_choice = request.tool_choice->kind;
-  if (tool_choice == ToolChoice::Kind::kRequired || tool_choice == ToolChoice::Kind::kNamed) {
-    refuse_field("tool_choice", "only auto and none are supported");
-  }
   ChatInputs inputs;
   inputs.messages = std::move(request.messages);
-  if (tool_choice != ToolChoice::Kind::kNone) inputs.tools = request.tools;
+  if (shows_tools(request)) inputs.tools = request.tools;
   inputs.template_kwargs = std::move(request.template_kwargs);
   inputs.add_generation_prompt = request.add_generation_prompt;
   ChatPrompt prompt = make_chat_prompt(std::move(inputs), model);
@@ -166,11 +189,13 @@ std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& mo
                                prompt.ids.size(), model.max_model_len),
                    "messages", "context_length_exceeded");
   }
+  const OutputFormat format = output_format(request, prompt, model);
   Request made = make_request(request, model, model.max_tokens.value_or(room));
+  constrain(format, made);
   made.prompt = std::move(prompt.ids);
   made.timeout = timeout;
   if (request.logprobs) made.sampling.n_logprobs = request.top_logprobs.value_or(0);
-  auto reply = std::make_shared<ChatReply>(request, model, metrics, std::move(options));
+  auto reply = std::make_shared<ChatReply>(request, format, model, metrics, std::move(options));
   std::vector<Request> requests;
   requests.push_back(std::move(made));
   reply->submit(std::move(requests));

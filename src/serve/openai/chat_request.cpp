@@ -187,18 +187,19 @@ Fields<ChatRequest> make_fields() {
          into.tools = read_tools(value, path);
        }});
   add({"tool_choice",
-       schema_of({{"oneOf",
-                   {{{"type", "string"}, {"enum", {"auto", "none", "required"}}},
-                    {{"type", "object"}}}}},
-                 "auto, none, required, or one function by name."),
+       schema_of(
+           {{"oneOf",
+             {{{"type", "string"}, {"enum", {"auto", "none", "required"}}}, {{"type", "object"}}}}},
+           "auto, none, required, or one function by name."),
        read_tool_choice});
   add({"response_format",
-       schema_of({{"type", "object"},
-                  {"required", {"type"}},
-                  {"properties",
-                   {{"type", {{"type", "string"}, {"enum", {"text", "json_object", "json_schema"}}}},
-                    {"json_schema", {{"type", "object"}}}}}},
-                 "Holds the output to JSON, or to JSON of a schema."),
+       schema_of(
+           {{"type", "object"},
+            {"required", {"type"}},
+            {"properties",
+             {{"type", {{"type", "string"}, {"enum", {"text", "json_object", "json_schema"}}}},
+              {"json_schema", {{"type", "object"}}}}}},
+           "Holds the output to JSON, or to JSON of a schema."),
        read_response_format});
   add({"chat_template_kwargs",
        schema_of({{"type", "object"}}, "More variables for the chat template, as enable_thinking."),
@@ -211,9 +212,8 @@ Fields<ChatRequest> make_fields() {
                                  "And those of as many likeliest; needs logprobs."));
   add(bool_field<ChatRequest>("add_generation_prompt", &ChatRequest::add_generation_prompt,
                               "Open the assistant's turn."));
-  add(bool_field<ChatRequest>(
-      "separate_reasoning", &ChatRequest::separate_reasoning,
-      "Split a thinking model's text into reasoning_content and content."));
+  add(bool_field<ChatRequest>("separate_reasoning", &ChatRequest::separate_reasoning,
+                              "Split a thinking model's text into reasoning_content and content."));
   return fields;
 }
 

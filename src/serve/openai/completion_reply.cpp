@@ -48,8 +48,8 @@ class CompletionReply final : public GenerationReply {
     if (letter.finish != FinishReason::kNone) {
       choice.finish = prompt_only_ ? "length" : finish_reason_name(letter.finish);
     }
-    const bool something = !choice.text.empty() || !choice.finish.empty() ||
-                           (logprobs_ && !choice.logprobs.empty());
+    const bool something =
+        !choice.text.empty() || !choice.finish.empty() || (logprobs_ && !choice.logprobs.empty());
     if (streams() && something) append_event(out, take(index));
   }
 

@@ -13,6 +13,7 @@ namespace moeopt::serve {
 // Makes ids of the prompts, submits, and returns the answer to come. Error and ApiError.
 std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
                                             const ServedModel& model, ServerMetrics& metrics,
-                                            ReplyOptions options, std::chrono::milliseconds timeout);
+                                            ReplyOptions options,
+                                            std::chrono::milliseconds timeout);
 
 }  // namespace moeopt::serve

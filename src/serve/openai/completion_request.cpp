@@ -49,9 +49,8 @@ void read_prompt(const OrderedJson& value, std::string_view path, CompletionRequ
 
 OrderedJson prompt_schema() {
   const OrderedJson text = {{"type", "string"}};
-  const OrderedJson ids = {{"type", "array"},
-                           {"minItems", 1},
-                           {"items", {{"type", "integer"}, {"minimum", 0}}}};
+  const OrderedJson ids = {
+      {"type", "array"}, {"minItems", 1}, {"items", {{"type", "integer"}, {"minimum", 0}}}};
   const auto list_of = [](const OrderedJson& entry) -> OrderedJson {
     return {{"type", "array"}, {"minItems", 1}, {"maxItems", kMostChoices}, {"items", entry}};
   };

@@ -70,8 +70,7 @@ Field<T> number_field(std::string name, double minimum, double maximum, Member m
 template <typename T, typename Member>
 Field<T> string_field(std::string name, std::size_t most_bytes, Member member,
                       std::string_view description) {
-  return {std::move(name),
-          schema_of({{"type", "string"}, {"maxLength", most_bytes}}, description),
+  return {std::move(name), schema_of({{"type", "string"}, {"maxLength", most_bytes}}, description),
           [most_bytes, member](const OrderedJson& value, std::string_view path, T& into) {
             into.*member = read_string(value, path, most_bytes);
           }};

@@ -18,9 +18,9 @@ std::uint64_t random_seed() {
 
 OrderedJson stop_schema() {
   const OrderedJson text = {{"type", "string"}, {"minLength", 1}, {"maxLength", kMostStopBytes}};
-  return schema_of({{"oneOf",
-                     {text, {{"type", "array"}, {"maxItems", kMostStops}, {"items", text}}}}},
-                   "The output ends before the first of these texts.");
+  return schema_of(
+      {{"oneOf", {text, {{"type", "array"}, {"maxItems", kMostStops}, {"items", text}}}}},
+      "The output ends before the first of these texts.");
 }
 
 OrderedJson stream_options_schema() {
@@ -102,7 +102,8 @@ Request make_request(const GenerationFields& fields, const ServedModel& model,
   Request request;
   request.n = fields.n;
   const char* limit_name = fields.max_completion_tokens ? "max_completion_tokens" : "max_tokens";
-  const auto asked = fields.max_completion_tokens ? fields.max_completion_tokens : fields.max_tokens;
+  const auto asked =
+      fields.max_completion_tokens ? fields.max_completion_tokens : fields.max_tokens;
   if (asked && *asked > model.max_model_len) {
     refuse_field(limit_name, "{} is too large: the context holds {} tokens, prompt and output",
                  *asked, model.max_model_len);
@@ -127,8 +128,7 @@ Request make_request(const GenerationFields& fields, const ServedModel& model,
   sampling.presence_penalty = fields.presence_penalty.value_or(sampling.presence_penalty);
   sampling.frequency_penalty = fields.frequency_penalty.value_or(sampling.frequency_penalty);
   sampling.min_tokens = fields.min_tokens.value_or(0);
-  sampling.seed =
-      fields.seed ? static_cast<std::uint64_t>(*fields.seed) : random_seed();
+  sampling.seed = fields.seed ? static_cast<std::uint64_t>(*fields.seed) : random_seed();
   for (const LogitBias& entry : fields.logit_bias) check_id(entry.token, "logit_bias");
   sampling.logit_bias = fields.logit_bias;
   return request;

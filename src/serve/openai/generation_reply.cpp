@@ -97,11 +97,11 @@ void GenerationReply::submit(std::vector<Request> requests) {
       metrics_.prompt_tokens.observe(static_cast<double>(requests[i].prompt.size()));
       const int prompt = static_cast<int>(i);
       const int first = prompt * choices_per_prompt_;
-      ids_.push_back(model_.engine->submit(
-          std::move(requests[i]), [shared = shared_, prompt, first](const Event& event) {
-            shared->count(first + event.choice, event);
-            shared->mailbox.push(Letter(prompt, event));
-          }));
+      ids_.push_back(model_.engine->submit(std::move(requests[i]),
+                                           [shared = shared_, prompt, first](const Event& event) {
+                                             shared->count(first + event.choice, event);
+                                             shared->mailbox.push(Letter(prompt, event));
+                                           }));
     }
   } catch (...) {
     abandon();
@@ -136,8 +136,8 @@ bool GenerationReply::advance(std::string& out) {
   for (const Letter& letter : shared_->mailbox.take()) {
     if (ended_) break;
     if (letter.has_token) ++output_tokens_;
-    cached_tokens_[static_cast<std::size_t>(letter.prompt)] = std::max(
-        cached_tokens_[static_cast<std::size_t>(letter.prompt)], letter.cached_tokens);
+    cached_tokens_[static_cast<std::size_t>(letter.prompt)] =
+        std::max(cached_tokens_[static_cast<std::size_t>(letter.prompt)], letter.cached_tokens);
     if (letter.finish != FinishReason::kNone) {
       ++n_finished_;
       if (!finishes_.empty()) finishes_ += '+';
