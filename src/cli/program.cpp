@@ -49,6 +49,7 @@ int run_program(int argc, char** argv) {
   add_plan(program, result);
   add_tokenize(program, result);
   add_doctor(program, result);
+  add_bench(program, result);
 
   try {
     program.parse(argc, argv);

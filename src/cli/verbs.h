@@ -14,5 +14,6 @@ void add_plan(CLI::App& program, int& exit_code);
 void add_inspect(CLI::App& program, int& exit_code);
 void add_tokenize(CLI::App& program, int& exit_code);
 void add_doctor(CLI::App& program, int& exit_code);
+void add_bench(CLI::App& program, int& exit_code);
 
 }  // namespace moeopt::cli
