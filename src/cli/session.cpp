@@ -8,6 +8,7 @@
 #include "cli/terminal.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/ops.h"
+#include "engine/scoring.h"
 #include "model/check_weights.h"
 #include "model/parse.h"
 
@@ -55,6 +56,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)) {
   input.scratch = [this](const ModelSpec& spec, int max_rows, std::int64_t max_context) {
     return ops_->scratch_bytes(spec, max_rows, static_cast<int>(max_context));
   };
+  input.record_routes = options_.record_routes;
   plan_ = plan_memory(input);
 
   if (!options_.with_text) return;
@@ -83,6 +85,7 @@ void Session::read_weights() {
 void Session::start() {
   read_weights();
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
+  if (options_.record_routes) backend_->set_record_routes(true);
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
   options.max_step_tokens = plan_.limits.max_step_tokens;
@@ -100,6 +103,18 @@ void Session::start() {
                      [this, before] { return backend_->counters().fp8_matrix_products - before; });
   }
   ledger_->finish_startup();
+}
+
+void Session::set_route_sink(RouteSink* sink) {
+  route_sink_ = sink;
+  engine_->set_route_sink(sink);
+}
+
+void Session::score(std::span<const std::int32_t> ids,
+                    const std::function<void(int, std::span<const float>)>& on_row) {
+  constexpr std::uint64_t kScored = std::uint64_t{1} << 63;  // beside the engine's requests
+  moeopt::score(*backend_, ids, plan_.limits.max_logit_rows, on_row, route_sink_,
+                kScored + n_scored_++);
 }
 
 const Tokenizer& Session::require_tokenizer() const {

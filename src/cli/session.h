@@ -3,8 +3,10 @@
 // applied before the start-up step counted it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +29,8 @@ struct SessionOptions {
   std::string model;            // path or name
   std::string backend = "cpu";  // "cpu" or "reference"
   Settings settings;
-  bool with_text = true;  // false: no tokenizer is read
+  bool with_text = true;       // false: no tokenizer is read
+  bool record_routes = false;  // the backend keeps each step's routes, for a routing log
 };
 
 class Session {
@@ -49,6 +52,11 @@ class Session {
   // After start().
   Backend& backend() { return *backend_; }
   Engine& engine() { return *engine_; }
+  // The engine's, and that of scored texts.
+  void set_route_sink(RouteSink* sink);
+  // As engine/scoring.h, on this session's backend, recorded when there is a route sink.
+  void score(std::span<const std::int32_t> ids,
+             const std::function<void(int position, std::span<const float> logits)>& on_row);
   std::vector<OptimisationState> optimisations() const { return ledger_->states(); }
 
   // Null when the folder has no tokenizer.json, or with_text was false.
@@ -74,6 +82,8 @@ class Session {
   std::unique_ptr<Backend> backend_;
   std::optional<OptimisationLedger> ledger_;
   std::unique_ptr<Engine> engine_;
+  RouteSink* route_sink_ = nullptr;
+  std::uint64_t n_scored_ = 0;
 };
 
 }  // namespace moeopt::cli

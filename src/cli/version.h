@@ -6,5 +6,6 @@
 namespace moeopt::cli {
 
 std::string version_text();
+std::string program_name();  // "moeopt 0.1.0 (COMMIT)"
 
 }  // namespace moeopt::cli

@@ -132,8 +132,8 @@ void CpuBackend::bind_buffers() {
 }
 
 void CpuBackend::bind_routes(std::size_t rows, std::size_t top_k) {
-  n_moe_layers_ = static_cast<std::size_t>(
-      std::ranges::count_if(spec_.layers, [](const LayerSpec& layer) { return layer.moe; }));
+  n_moe_layers_ = static_cast<std::size_t>(std::ranges::count_if(
+      spec_.layers, [](const LayerSpec& layer) { return layer.moe.has_value(); }));
   route_top_k_ = static_cast<int>(top_k);
   const std::size_t slots = n_moe_layers_ * rows * top_k;
   if (slots == 0) return;
@@ -152,7 +152,7 @@ void CpuBackend::bind_routes(std::size_t rows, std::size_t top_k) {
 void CpuBackend::set_record_routes(bool record) {
   const std::lock_guard lock(mutex_);
   MOEOPT_CHECK(launched_ == 0u);
-  MOEOPT_CHECK(!record || limits_.record_routes);  // planned
+  MOEOPT_CHECK(record <= limits_.record_routes);  // planned
   record_routes_ = record;
 }
 

@@ -188,10 +188,30 @@ void Engine::deliver_oldest() {
   const StepResult result = backend_.wait(done.ticket);
   for (Sequence* sequence : done.step.sequences) sequence->in_flight -= 1;
   if (!result.expert_counts.empty()) expert_counts_.add(result.expert_counts);
+  if (route_sink_ != nullptr) hand_over_routes(done.step, result.routes);
   MOEOPT_CHECK(result.sampled.size() == done.step.sampled.size());
   for (std::size_t i = 0; i < result.sampled.size(); ++i) {
     // A sequence that ended while this step was on its way gets nothing more.
     if (!done.step.sampled[i]->finished) deliver(*done.step.sampled[i], result.sampled[i]);
+  }
+}
+
+// Rows launched for a sequence that has ended meanwhile are nobody's traffic.
+void Engine::hand_over_routes(const ScheduledStep& step, const StepRoutes& routes) {
+  route_runs_.clear();
+  int row = 0;
+  for (std::size_t i = 0; i < step.sequences.size(); ++i) {
+    const Sequence& sequence = *step.sequences[i];
+    const ScheduledStep::Run run = step.runs[i];
+    if (!sequence.finished) {
+      route_runs_.push_back(
+          {sequence.id, 0, row, run.n_tokens, run.first_position, sequence.n_prompt()});
+    }
+    row += run.n_tokens;
+  }
+  if (!route_runs_.empty()) {
+    route_sink_->on_routes(route_runs_,
+                           {routes.ids, routes.weights, routes.n_tokens, routes.top_k});
   }
 }
 
@@ -232,6 +252,7 @@ void Engine::deliver(Sequence& sequence, const SampledToken& token) {
 void Engine::finish(Sequence& sequence, FinishReason reason, std::string_view text,
                     const SampledToken* token) {
   sequence.finished = true;
+  if (route_sink_ != nullptr) route_sink_->on_finished(sequence.id, 0);
   sequence.sink({sequence.id, text, token, reason});
 }
 

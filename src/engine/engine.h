@@ -15,6 +15,7 @@
 #include "engine/sequence.h"
 #include "kv/block_pool.h"
 #include "routing/expert_counts.h"
+#include "routing/route_sink.h"
 #include "text/tokenizer.h"
 
 namespace moeopt {
@@ -51,6 +52,10 @@ class Engine {
   // engine's own counters then start from zero. Only while nothing is waiting or running.
   Counters start_up_step();
 
+  // Hands each step's routes to `sink`, from now on (null: no longer); the backend keeps them
+  // (Backend::set_record_routes). The sink outlives the engine's steps.
+  void set_route_sink(RouteSink* sink) { route_sink_ = sink; }
+
   const Counters& counters() const { return counters_; }
   const ExpertCounts& expert_counts() const { return expert_counts_; }
   const BlockPool& blocks() const { return pool_; }
@@ -67,6 +72,7 @@ class Engine {
   void admit();
   void launch();
   void deliver_oldest();
+  void hand_over_routes(const ScheduledStep& step, const StepRoutes& routes);
   void deliver(Sequence& sequence, const SampledToken& token);
   void finish(Sequence& sequence, FinishReason reason, std::string_view text,
               const SampledToken* token);
@@ -84,6 +90,8 @@ class Engine {
   RequestId next_id_ = 1;
   Counters counters_;
   ExpertCounts expert_counts_;
+  RouteSink* route_sink_ = nullptr;
+  std::vector<RouteRun> route_runs_;
 };
 
 }  // namespace moeopt

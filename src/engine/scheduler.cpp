@@ -12,6 +12,7 @@ void add(Sequence& sequence, std::span<const TokenRef> tokens, bool sample, Step
       plan.add_sequence(sequence.slot, sequence.n_launched, tokens, sequence.blocks);
   const int n_tokens = static_cast<int>(tokens.size());
   step.sequences.push_back(&sequence);
+  step.runs.push_back({sequence.n_launched, n_tokens});
   step.n_tokens += n_tokens;
   sequence.n_launched += n_tokens;
   sequence.in_flight += 1;
@@ -32,6 +33,7 @@ void schedule_step(std::span<const std::unique_ptr<Sequence>> running, int max_t
                    StepPlan& plan, ScheduledStep& step) {
   plan.clear();
   step.sequences.clear();
+  step.runs.clear();
   step.sampled.clear();
   step.n_tokens = 0;
   step.n_prefill_chunks = 0;

@@ -12,7 +12,11 @@
 namespace moeopt {
 
 struct ScheduledStep {
+  struct Run {
+    int first_position, n_tokens;
+  };
   std::vector<Sequence*> sequences;  // in the order of the plan's sequences
+  std::vector<Run> runs;             // theirs
   std::vector<Sequence*> sampled;    // in the order of the plan's samples
   int n_tokens = 0;
   int n_prefill_chunks = 0;  // prefill runs that did not hold their whole prompt

@@ -27,7 +27,8 @@ class Payload {
     return value;
   }
   std::span<const std::byte> take(std::uint64_t n, const char* field) {
-    if (n > bytes_.size()) refuse(fmt::format("{} needs {} bytes, {} are left", field, n, bytes_.size()));
+    if (n > bytes_.size())
+      refuse(fmt::format("{} needs {} bytes, {} are left", field, n, bytes_.size()));
     const auto taken = bytes_.first(static_cast<std::size_t>(n));
     bytes_ = bytes_.subspan(static_cast<std::size_t>(n));
     return taken;
@@ -62,7 +63,8 @@ void read_spans(Payload& payload, std::uint32_t n, RequestRoutes& routes) {
   }
 }
 
-void check_ids(const Payload& payload, const RoutingHeader& header, std::vector<std::uint16_t>& ids) {
+void check_ids(const Payload& payload, const RoutingHeader& header,
+               std::vector<std::uint16_t>& ids) {
   if (header.id_bytes() == 1) {
     for (std::uint16_t& id : ids) id = id == 0xff ? kNoExpert : id;
   }
@@ -90,7 +92,8 @@ void BinaryReader::read_header() {
   }
   const std::uint32_t n_bytes = payload.u32("length");
   const std::uint32_t checksum = payload.u32("checksum");
-  if (n_bytes > kMaxHeaderBytes) payload.refuse(fmt::format("length {} is above {}", n_bytes, kMaxHeaderBytes));
+  if (n_bytes > kMaxHeaderBytes)
+    payload.refuse(fmt::format("length {} is above {}", n_bytes, kMaxHeaderBytes));
   payload_.resize(n_bytes);
   if (!input_.read(payload_)) payload.refuse("cut short");
   if (crc32(payload_) != checksum) payload.refuse("checksum does not match");
@@ -111,7 +114,8 @@ bool BinaryReader::read_block(std::uint32_t& tag) {
   tag = head.u32("tag");
   const std::uint32_t n_bytes = head.u32("length");
   const std::uint32_t checksum = head.u32("checksum");
-  if (tag != kRequestTag && tag != kTotalsTag) head.refuse(fmt::format("unknown block {:#010x}", tag));
+  if (tag != kRequestTag && tag != kTotalsTag)
+    head.refuse(fmt::format("unknown block {:#010x}", tag));
   if (n_bytes > kMaxBlockBytes) head.refuse(fmt::format("block of {} bytes", n_bytes));
   if (n_bytes > input_.size_bytes() - input_.offset()) {  // before any memory is taken for it
     truncated_ = true;
@@ -160,7 +164,8 @@ void BinaryReader::parse_request(RequestRoutes& routes) {
   const auto ids = payload.take(slots * width, "ids");
   routes.ids.resize(static_cast<std::size_t>(slots));
   if (width == 1) {
-    std::ranges::transform(ids, routes.ids.begin(), [](std::byte b) { return static_cast<std::uint16_t>(b); });
+    std::ranges::transform(ids, routes.ids.begin(),
+                           [](std::byte b) { return static_cast<std::uint16_t>(b); });
   } else if (slots > 0) {
     std::memcpy(routes.ids.data(), ids.data(), ids.size());
   }

@@ -37,12 +37,13 @@ std::uint32_t crc32(std::span<const std::byte> bytes) {
     std::memcpy(&low, bytes.data(), 4);
     std::memcpy(&high, bytes.data() + 4, 4);
     low ^= c;
-    c = kTables[7][low & 0xffu] ^ kTables[6][(low >> 8) & 0xffu] ^
-        kTables[5][(low >> 16) & 0xffu] ^ kTables[4][low >> 24] ^ kTables[3][high & 0xffu] ^
-        kTables[2][(high >> 8) & 0xffu] ^ kTables[1][(high >> 16) & 0xffu] ^ kTables[0][high >> 24];
+    c = kTables[7][low & 0xffu] ^ kTables[6][(low >> 8) & 0xffu] ^ kTables[5][(low >> 16) & 0xffu] ^
+        kTables[4][low >> 24] ^ kTables[3][high & 0xffu] ^ kTables[2][(high >> 8) & 0xffu] ^
+        kTables[1][(high >> 16) & 0xffu] ^ kTables[0][high >> 24];
     bytes = bytes.subspan(8);
   }
-  for (const std::byte b : bytes) c = (c >> 8) ^ kTables[0][(c ^ static_cast<std::uint32_t>(b)) & 0xffu];
+  for (const std::byte b : bytes)
+    c = (c >> 8) ^ kTables[0][(c ^ static_cast<std::uint32_t>(b)) & 0xffu];
   return c ^ 0xffffffffu;
 }
 

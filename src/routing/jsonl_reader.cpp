@@ -45,8 +45,9 @@ void JsonlReader::read_header() {
     const Json json = parse_json(text, where(), kLineLimits);
     const std::string type = type_of(json);
     if (type != "meta" && type != "route") {
-      throw_error(ErrorCode::kInvalidData, "{}: not a routing log: \"type\" is \"{}\", not \"meta\"",
-                  where(), printable(type, 40));
+      throw_error(ErrorCode::kInvalidData,
+                  "{}: not a routing log: \"type\" is \"{}\", not \"meta\"", where(),
+                  printable(type, 40));
     }
     if (type == "meta") {
       header_ = parse_header(json, where());
@@ -131,8 +132,9 @@ JsonlReader::Kind JsonlReader::read_other(std::string_view text, bool ended) {
   } else if (type == "meta") {
     if (!inferring_) check_same_header(json_);
   } else {
-    throw_error(ErrorCode::kInvalidData, "{}: \"type\" is \"{}\", it must be meta, request, route or totals",
-                where(), printable(type, 40));
+    throw_error(ErrorCode::kInvalidData,
+                "{}: \"type\" is \"{}\", it must be meta, request, route or totals", where(),
+                printable(type, 40));
   }
   return Kind::kOther;
 }
@@ -195,7 +197,7 @@ void JsonlReader::start_request() {
   group_.id = json_["req_id"].get<std::string>();
   group_.prompt_tokens = static_cast<std::uint32_t>(count("prompt_tokens"));
   group_.cached_tokens = static_cast<std::uint32_t>(count("cached_tokens"));
-  announced_ = true;
+  announced_ = !(json_.contains("partial") && json_["partial"] == true);
   announced_tokens_ = count("tokens");
   group_open_ = true;
 }
@@ -233,7 +235,9 @@ void JsonlReader::add_route() {
   }
   const auto layer = static_cast<std::size_t>(layer_index_[static_cast<std::size_t>(line_.layer)]);
   const auto top_k = static_cast<std::size_t>(header_.top_k);
-  const auto slot_of = [&](std::size_t row) { return (row * header_.layers.size() + layer) * top_k; };
+  const auto slot_of = [&](std::size_t row) {
+    return (row * header_.layers.size() + layer) * top_k;
+  };
   std::size_t first = slot_of(row_of(false));
   // The same token and layer once more: computed again, so a row of its own.
   if (group_.ids[first] != kNoExpert) first = slot_of(row_of(true));
@@ -266,7 +270,7 @@ bool JsonlReader::next(RequestRoutes& routes) {
   while (true) {
     const Kind kind = read_line();
     if (kind == Kind::kEnd) {
-      if (announced_ && rows_ < announced_tokens_) truncated_ = true;
+      if (rows_ < announced_tokens_) truncated_ = true;
       return flush(routes);
     }
     if (kind == Kind::kRequest) {

@@ -27,8 +27,8 @@ class JsonlReader final : public RoutingLogReader {
   Kind read_line();
   Kind read_other(std::string_view text, bool ended);
   void check_same_header(const Json& json) const;
-  void start_request();            // from json_
-  void add_route();                // line_ to group_
+  void start_request();  // from json_
+  void add_route();      // line_ to group_
   void check_line();
   std::size_t row_of(bool fresh);  // of line_'s token in group_
   bool flush(RequestRoutes& routes);
@@ -44,7 +44,7 @@ class JsonlReader final : public RoutingLogReader {
   // The request being gathered.
   RequestRoutes group_;
   bool group_open_ = false;
-  bool announced_ = false;            // by a "request" line
+  bool announced_ = false;  // as whole by a "request" line
   std::uint64_t announced_tokens_ = 0;
   std::size_t filled_cells_ = 0;
   std::size_t rows_ = 0;

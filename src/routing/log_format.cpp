@@ -31,12 +31,13 @@ class JsonlEncoder final : public LogEncoder {
   }
   std::string request(const RoutingHeader& header, const RequestRoutes& routes) const override {
     const std::string id = Json(routes.id).dump(-1, ' ', false, Json::error_handler_t::replace);
-    const OrderedJson line = {{"type", "request"},
-                              {"req_id", routes.id},
-                              {"prompt_tokens", routes.prompt_tokens},
-                              {"tokens", routes.tokens()},
-                              {"cached_tokens", routes.cached_tokens},
-                              {"replayed_tokens", routes.replayed_tokens()}};
+    OrderedJson line = {{"type", "request"},
+                        {"req_id", routes.id},
+                        {"prompt_tokens", routes.prompt_tokens},
+                        {"tokens", routes.tokens()},
+                        {"cached_tokens", routes.cached_tokens},
+                        {"replayed_tokens", routes.replayed_tokens()}};
+    if (!routes.complete) line["partial"] = true;
     std::string out = line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
     std::size_t row = 0;
     for (const RouteSpan& span : routes.spans) {

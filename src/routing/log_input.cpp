@@ -12,7 +12,9 @@ constexpr std::size_t kWindowBytes = std::size_t{1} << 20;
 }  // namespace
 
 LogInput::LogInput(const std::filesystem::path& file)
-    : file_(std::make_unique<InputFile>(file)), name_(file.string()), size_bytes_(file_->identity().size_bytes) {}
+    : file_(std::make_unique<InputFile>(file)),
+      name_(file.string()),
+      size_bytes_(file_->identity().size_bytes) {}
 
 LogInput::LogInput(std::span<const std::byte> bytes, std::string name)
     : memory_(bytes), name_(std::move(name)), size_bytes_(bytes.size()) {}
@@ -27,7 +29,8 @@ std::span<const std::byte> LogInput::window(std::size_t at_least) {
   const std::uint64_t left = size_bytes_ - offset_;
   if (!file_) return memory_.subspan(static_cast<std::size_t>(offset_));
   const std::size_t wanted = static_cast<std::size_t>(std::min<std::uint64_t>(at_least, left));
-  const bool inside = offset_ >= buffer_begin_ && offset_ + wanted <= buffer_begin_ + buffer_.size();
+  const bool inside =
+      offset_ >= buffer_begin_ && offset_ + wanted <= buffer_begin_ + buffer_.size();
   if (!inside) {
     const std::size_t n =
         static_cast<std::size_t>(std::min<std::uint64_t>(std::max(at_least, kWindowBytes), left));
@@ -35,7 +38,8 @@ std::span<const std::byte> LogInput::window(std::size_t at_least) {
     file_->read_at(offset_, buffer_);
     buffer_begin_ = offset_;
   }
-  return std::span<const std::byte>(buffer_).subspan(static_cast<std::size_t>(offset_ - buffer_begin_));
+  return std::span<const std::byte>(buffer_).subspan(
+      static_cast<std::size_t>(offset_ - buffer_begin_));
 }
 
 bool LogInput::read(std::span<std::byte> into) {
@@ -69,8 +73,8 @@ bool LogInput::line(std::string_view& text, bool& ended, std::size_t limit_bytes
     if (n > limit_bytes) break;
     return true;
   }
-  throw_error(ErrorCode::kInvalidData, "{}:{}: the line is longer than {} bytes", name_, line_number_,
-              limit_bytes);
+  throw_error(ErrorCode::kInvalidData, "{}:{}: the line is longer than {} bytes", name_,
+              line_number_, limit_bytes);
 }
 
 }  // namespace moeopt

@@ -21,7 +21,7 @@ class LogInput {
 
   const std::string& name() const { return name_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
-  std::uint64_t offset() const { return offset_; }  // of the next byte
+  std::uint64_t offset() const { return offset_; }            // of the next byte
   std::uint64_t line_number() const { return line_number_; }  // of the last line(), from 1
   void rewind() { seek(0); }
 

@@ -43,6 +43,7 @@ class RoutingLogReader {
 // Error(kNotFound), Error(kIo), Error(kInvalidData).
 std::unique_ptr<RoutingLogReader> open_routing_log(const std::filesystem::path& file);
 // The same over bytes in memory, which must outlive the reader; `name` stands in messages.
-std::unique_ptr<RoutingLogReader> open_routing_log(std::span<const std::byte> bytes, std::string name);
+std::unique_ptr<RoutingLogReader> open_routing_log(std::span<const std::byte> bytes,
+                                                   std::string name);
 
 }  // namespace moeopt

@@ -22,8 +22,8 @@ namespace moeopt {
 struct LogWriterOptions {
   std::filesystem::path file;
   LogFormat format = LogFormat::kJsonl;
-  std::size_t queue_bytes = std::size_t{256} << 20;      // of requests waiting to be written
-  std::uint64_t rotate_bytes = std::uint64_t{4} << 30;   // then FILE.1, FILE.2, ...
+  std::size_t queue_bytes = std::size_t{256} << 20;     // of requests waiting to be written
+  std::uint64_t rotate_bytes = std::uint64_t{4} << 30;  // then FILE.1, FILE.2, ...
 };
 
 class RoutingLogWriter {
@@ -61,7 +61,7 @@ class RoutingLogWriter {
   const LogWriterOptions options_;
   RoutingHeader header_;
   std::unique_ptr<LogEncoder> encoder_;
-  int descriptor_ = -1;             // the thread's, as are the next two
+  int descriptor_ = -1;  // the thread's, as are the next two
   std::uint64_t part_bytes_ = 0;
   std::uint64_t dropped_logged_ = 0;  // requests, as the file says so far
 

@@ -21,7 +21,9 @@ std::uint64_t mix(std::uint64_t x) {
 
 RoutingRecorder::RoutingRecorder(LogWriterOptions writer, RoutingHeader header,
                                  std::vector<int> moe_layers, RecorderOptions options)
-    : header_(std::move(header)), options_(std::move(options)), writer_(std::move(writer), header_) {
+    : header_(std::move(header)),
+      options_(std::move(options)),
+      writer_(std::move(writer), header_) {
   for (const int layer : header_.layers) {
     const auto at = std::ranges::find(moe_layers, layer);
     MOEOPT_CHECK(at != moe_layers.end());
@@ -31,7 +33,8 @@ RoutingRecorder::RoutingRecorder(LogWriterOptions writer, RoutingHeader header,
 
 bool RoutingRecorder::is_sampled(const Key& key) const {
   if (options_.sampled >= 1) return true;
-  const double draw = std::ldexp(static_cast<double>(mix(options_.seed ^ mix(key.first)) >> 11), -53);
+  const double draw =
+      std::ldexp(static_cast<double>(mix(options_.seed ^ mix(key.first)) >> 11), -53);
   return draw < options_.sampled;
 }
 
@@ -47,8 +50,7 @@ RoutingRecorder::Open& RoutingRecorder::open(const RouteRun& run) {
   ++n_named_;
   std::string& id = open.routes.id;
   if (options_.request_id.empty()) {
-    id = fmt::format("r{}", run.request);
-    if (run.choice > 0) id += fmt::format(".{}", run.choice);
+    id = fmt::format("r{}", n_named_);
   } else {
     id = options_.request_id.substr(0, kMaxRequestIdBytes - 24);
     if (n_named_ > 1) id += fmt::format("-{}", n_named_);
@@ -116,7 +118,7 @@ void RoutingRecorder::drop(Open& open) {
   open.routes = {};
 }
 
-void RoutingRecorder::finish(const Key& /*key*/, Open& open) {
+void RoutingRecorder::finish(Open& open) {
   open_bytes_ -= open.bytes;
   if (!open.sampled) {
     writer_.count_unsampled();
@@ -130,14 +132,14 @@ void RoutingRecorder::finish(const Key& /*key*/, Open& open) {
 void RoutingRecorder::on_finished(std::uint64_t request, int choice) {
   const auto at = open_.find({request, choice});
   if (at == open_.end()) return;  // ended before its first step
-  finish(at->first, at->second);
+  finish(at->second);
   open_.erase(at);
 }
 
 void RoutingRecorder::close() {
   for (auto& [key, open] : open_) {
     open.routes.complete = false;
-    finish(key, open);
+    finish(open);
   }
   open_.clear();
   writer_.close();

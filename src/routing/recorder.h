@@ -1,8 +1,8 @@
 // RoutingRecorder: gathers the routes of each sampled request and hands whole requests to a
 // RoutingLogWriter.
 // The engine's thread calls it. Invariants: what is logged of a request is all of it or nothing;
-// the memory of open requests is bounded like the writer's queue: a request that passes the bound is
-// dropped and counted; a position computed twice is marked as replayed the second time.
+// the memory of open requests is bounded like the writer's queue: a request that passes the bound
+// is dropped and counted; a position computed twice is marked as replayed the second time.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,7 @@ class RoutingRecorder final : public RouteSink {
   void add(Open& open, const RouteRun& run, const RouteStep& step);
   void append_span(RequestRoutes& routes, std::uint32_t position, RoutePhase phase, bool replayed);
   void drop(Open& open);
-  void finish(const Key& key, Open& open);
+  void finish(Open& open);
   bool is_sampled(const Key& key) const;
 
   const RoutingHeader header_;

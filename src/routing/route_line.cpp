@@ -44,7 +44,8 @@ class Scanner {
   }
   bool word(std::string_view wanted) {
     space();
-    if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(wanted)) return false;
+    if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(wanted))
+      return false;
     at_ += wanted.size();
     return true;
   }
@@ -57,7 +58,8 @@ class Scanner {
       value = value * 10 + static_cast<std::uint64_t>(*at_++ - '0');
     }
     const auto digits = at_ - begin;
-    if (digits == 0 || (digits > 1 && *begin == '0') || value > most || starts_fraction()) return false;
+    if (digits == 0 || (digits > 1 && *begin == '0') || value > most || starts_fraction())
+      return false;
     into = static_cast<T>(value);
     return true;
   }
@@ -85,7 +87,8 @@ class Scanner {
 
  private:
   bool starts_fraction() const {
-    return at_ < end_ && (*at_ == '.' || *at_ == 'e' || *at_ == 'E' || (*at_ >= '0' && *at_ <= '9'));
+    return at_ < end_ &&
+           (*at_ == '.' || *at_ == 'e' || *at_ == 'E' || (*at_ >= '0' && *at_ <= '9'));
   }
   bool digits() {
     const char* begin = at_;
@@ -119,7 +122,16 @@ bool phase_from(std::string_view name, RoutePhase& phase) {
   return true;
 }
 
-enum Field : unsigned { kType = 1, kRequest = 2, kToken = 4, kLayer = 8, kPhase = 16, kReplayed = 32, kIds = 64, kWeights = 128 };
+enum Field : unsigned {
+  kType = 1,
+  kRequest = 2,
+  kToken = 4,
+  kLayer = 8,
+  kPhase = 16,
+  kReplayed = 32,
+  kIds = 64,
+  kWeights = 128
+};
 constexpr unsigned kNeeded = kType | kRequest | kToken | kLayer | kIds;
 
 // Reads one member's value; returns its bit, 0 when this is not for the scanner.
@@ -162,11 +174,13 @@ const Json& member(const Json& json, std::string_view where, const char* name) {
   return json[name];
 }
 
-std::uint64_t whole(const Json& value, std::string_view where, const char* name, std::uint64_t most) {
+std::uint64_t whole(const Json& value, std::string_view where, const char* name,
+                    std::uint64_t most) {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most) {
     refuse(where, name,
            fmt::format("is {}, it must be a whole number up to {}",
-                       printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 40), most));
+                       printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 40),
+                       most));
   }
   return value.get<std::uint64_t>();
 }
@@ -229,7 +243,8 @@ void read_route(const Json& json, std::string_view where, RouteLine& line) {
   if (!json.contains("topk_weights")) return;
   const Json& weights = list(json, where, "topk_weights");
   if (weights.size() != ids.size()) {
-    refuse(where, "topk_weights", fmt::format("has {} entries, topk_ids {}", weights.size(), ids.size()));
+    refuse(where, "topk_weights",
+           fmt::format("has {} entries, topk_ids {}", weights.size(), ids.size()));
   }
   line.n_weights = line.n_ids;
   for (std::size_t i = 0; i < weights.size(); ++i) {

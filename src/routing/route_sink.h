@@ -21,7 +21,7 @@ struct RouteStep {
 struct RouteRun {
   std::uint64_t request = 0;
   int choice = 0;
-  int first_row = 0;       // in the step
+  int first_row = 0;  // in the step
   int n_tokens = 0;
   int first_position = 0;  // of the first row in its sequence
   int n_prompt = 0;        // positions below it are prompt

@@ -14,9 +14,10 @@ int layer_number(std::string_view text, std::string_view whole) {
   int value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failed != std::errc() || end != text.data() + text.size() || value < 0) {
-    throw Error(ErrorCode::kUsage, fmt::format("layers \"{}\": \"{}\" is no layer number",
-                                               printable(whole), printable(text)),
-                "all, or a list such as 0,2,5-7");
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("layers \"{}\": \"{}\" is no layer number", printable(whole), printable(text)),
+        "all, or a list such as 0,2,5-7");
   }
   return value;
 }
@@ -59,18 +60,17 @@ std::vector<int> select_layers(std::string_view text, const std::vector<int>& la
     const std::size_t dash = part.find('-');
     const std::string_view view = part;
     const int first = layer_number(view.substr(0, dash), text);
-    const int last =
-        dash == std::string::npos ? first : layer_number(view.substr(dash + 1), text);
+    const int last = dash == std::string::npos ? first : layer_number(view.substr(dash + 1), text);
     if (last < first) {
       throw_error(ErrorCode::kUsage, "layers \"{}\": {} runs backwards", printable(text), part);
     }
     const auto from = std::ranges::lower_bound(layers, first);
     const auto to = std::ranges::upper_bound(layers, last);
     if (from == to) {
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("layers \"{}\": the model has no MoE layer in {}", printable(text),
-                              part),
-                  fmt::format("its MoE layers are {}", fmt::join(layers, ",")));
+      throw Error(
+          ErrorCode::kUsage,
+          fmt::format("layers \"{}\": the model has no MoE layer in {}", printable(text), part),
+          fmt::format("its MoE layers are {}", fmt::join(layers, ",")));
     }
     chosen.insert(from, to);
   }

@@ -20,17 +20,17 @@ inline constexpr int kMaxExperts = 32767;
 inline constexpr int kMaxTopK = 64;
 
 struct RoutingHeader {
-  std::string model;           // name or path as the run was given it
-  std::string program;         // "moeopt 0.1.0"
-  std::string router;          // "softmax" or "sigmoid"
-  std::string started;         // UTC, ISO 8601
-  int n_layers = 0;            // of the model, dense ones included
-  int n_experts = 0;           // of the widest layer
-  int top_k = 0;               // of the widest layer
-  std::vector<int> layers;     // logged ones, ascending, the model's numbers
+  std::string model;        // name or path as the run was given it
+  std::string program;      // "moeopt 0.1.0"
+  std::string router;       // "softmax" or "sigmoid"
+  std::string started;      // UTC, ISO 8601
+  int n_layers = 0;         // of the model, dense ones included
+  int n_experts = 0;        // of the widest layer
+  int top_k = 0;            // of the widest layer
+  std::vector<int> layers;  // logged ones, ascending, the model's numbers
   std::uint64_t seed = 0;
-  double sampled = 1.0;        // share of requests that is logged
-  int part = 0;                // of a rotated log
+  double sampled = 1.0;  // share of requests that is logged
+  int part = 0;          // of a rotated log
   bool has_weights = true;
   std::vector<std::string> missing;  // fields that the file lacks, of a foreign log
 
