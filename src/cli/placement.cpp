@@ -24,17 +24,19 @@ struct PlacementFlags {
 };
 
 std::string table(const std::vector<MethodResult>& results, bool simulated) {
-  std::string text = "              busiest GPU over the mean              held out\n"
-                     "              fitted        held out        GPUs    hosts";
+  std::string text =
+      "              busiest GPU over the mean              held out\n"
+      "              fitted        held out        GPUs    hosts";
   text += simulated ? "   simulated layer\n" : "\n";
   text += "              mean  worst   mean  worst    a token  a token";
   text += simulated ? "   experts + link, us\n" : "\n";
   for (const MethodResult& result : results) {
     const PlacementScore& in = result.fitted;
     const PlacementScore& out = result.held_out;
-    text += fmt::format("{:<12} {:5.3f}  {:5.3f}  {:5.3f}  {:5.3f}    {:7.2f}  {:7.2f}", result.name,
-                        in.mean_max_over_mean, in.worst_max_over_mean, out.mean_max_over_mean,
-                        out.worst_max_over_mean, out.gpus_per_token, out.hosts_per_token);
+    text +=
+        fmt::format("{:<12} {:5.3f}  {:5.3f}  {:5.3f}  {:5.3f}    {:7.2f}  {:7.2f}", result.name,
+                    in.mean_max_over_mean, in.worst_max_over_mean, out.mean_max_over_mean,
+                    out.worst_max_over_mean, out.gpus_per_token, out.hosts_per_token);
     if (out.simulated) {
       text += fmt::format("   {:.1f} + {:.1f} = {:.1f}", out.simulated->expert_us,
                           out.simulated->link_us, out.simulated->total_us());
@@ -71,10 +73,11 @@ int place(PlacementFlags& flags) {
   }
   const auto chosen = std::ranges::find(results, flags.method, &MethodResult::name);
   if (chosen == results.end()) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("no {} placement of {} experts and {} redundant on {} GPUs", flags.method,
-                            flags.shape.n_experts, flags.shape.redundant, flags.shape.n_gpus),
-                "experts and redundant ones together must be a multiple of the GPUs for eplb");
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("no {} placement of {} experts and {} redundant on {} GPUs", flags.method,
+                    flags.shape.n_experts, flags.shape.redundant, flags.shape.n_gpus),
+        "experts and redundant ones together must be a multiple of the GPUs for eplb");
   }
   if (!flags.out.empty()) {
     const std::string plan = plan_file_json(statistics.header, flags.shape, *chosen, results);
@@ -91,8 +94,12 @@ void add_placement(CLI::App& program, int& exit_code) {
   auto flags = std::make_shared<PlacementFlags>();
   CLI::App* verb =
       program.add_subcommand("placement", "Put experts on GPUs as a routing log suggests");
-  verb->add_option("--routing", flags->logs, "Routing log, or its parts")->required()->type_name("FILE");
-  verb->add_option("--gpus", flags->shape.n_gpus, "GPUs to place on")->required()->check(CLI::PositiveNumber);
+  verb->add_option("--routing", flags->logs, "Routing log, or its parts")
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("--gpus", flags->shape.n_gpus, "GPUs to place on")
+      ->required()
+      ->check(CLI::PositiveNumber);
   verb->add_option("--hosts", flags->shape.n_hosts, "Hosts that the GPUs are spread over")
       ->check(CLI::PositiveNumber);
   verb->add_option("--groups", flags->shape.n_groups, "Router's groups of experts, kept on a host")
@@ -102,7 +109,8 @@ void add_placement(CLI::App& program, int& exit_code) {
   verb->add_option("--method", flags->method, "balanced, or one that it is compared with")
       ->check(CLI::IsMember({"contiguous", "greedy", "eplb", "balanced"}));
   verb->add_option("--out", flags->out, "Plan file to write")->type_name("PLAN.json");
-  verb->add_option("--simulate", flags->simulate, "Simulate a layer of this hidden and expert width")
+  verb->add_option("--simulate", flags->simulate,
+                   "Simulate a layer of this hidden and expert width")
       ->delimiter(',')
       ->expected(2)
       ->check(CLI::PositiveNumber)

@@ -22,15 +22,17 @@ struct StatsFlags {
 
 void describe(const LogStatistics& log, std::string& text) {
   const RoutingHeader& header = log.header;
-  text += fmt::format("model       {}\n", header.model.empty() ? "(not said)" : printable(header.model));
-  text += fmt::format("experts     {} a layer, {} chosen a token, {} layers logged\n", header.n_experts,
-                      header.top_k, header.layers.size());
+  text += fmt::format("model       {}\n",
+                      header.model.empty() ? "(not said)" : printable(header.model));
+  text += fmt::format("experts     {} a layer, {} chosen a token, {} layers logged\n",
+                      header.n_experts, header.top_k, header.layers.size());
   text += fmt::format("requests    {}\n", log.counted.requests);
   text += fmt::format("tokens      {} ({} prefill, {} decode; {} replayed ones left out)\n",
                       log.counted.tokens, log.prefill_tokens, log.decode_tokens,
                       log.counted.replayed_tokens);
   if (log.counted.cached_tokens > 0) {
-    text += fmt::format("cached      {} tokens came from the prefix cache\n", log.counted.cached_tokens);
+    text += fmt::format("cached      {} tokens came from the prefix cache\n",
+                        log.counted.cached_tokens);
   }
   if (log.stated.dropped_requests > 0) {
     text += fmt::format("dropped     {} requests with {} tokens\n", log.stated.dropped_requests,
@@ -54,9 +56,10 @@ int stats(const StatsFlags& flags) {
   for (std::size_t i = 0; i < log.layers.size(); ++i) {
     const std::vector<double> rows = log.layers[i].total();
     const Balance b = balance_of(rows);
-    text += fmt::format("{:5}  {:8.3f}  {:6.3f}  {:7.3f}  {:7.3f}  {:9.3f}  {:4}  {:7}\n",
-                        log.header.layers[i], b.max_over_mean, b.gini, b.entropy_bits,
-                        std::log2(static_cast<double>(rows.size())), b.variation, b.used, b.busiest);
+    text +=
+        fmt::format("{:5}  {:8.3f}  {:6.3f}  {:7.3f}  {:7.3f}  {:9.3f}  {:4}  {:7}\n",
+                    log.header.layers[i], b.max_over_mean, b.gini, b.entropy_bits,
+                    std::log2(static_cast<double>(rows.size())), b.variation, b.used, b.busiest);
     layers.push_back({{"layer", log.header.layers[i]},
                       {"rows", rows},
                       {"max_over_mean", b.max_over_mean},
@@ -89,8 +92,10 @@ int stats(const StatsFlags& flags) {
 
 int check(const std::filesystem::path& file) {
   const LogCheck log = check_log(file);
-  std::string text = fmt::format("{} requests, {} tokens, {} records", log.requests, log.tokens, log.records);
-  if (log.incomplete_requests > 0) text += fmt::format(", {} requests in parts", log.incomplete_requests);
+  std::string text =
+      fmt::format("{} requests, {} tokens, {} records", log.requests, log.tokens, log.records);
+  if (log.incomplete_requests > 0)
+    text += fmt::format(", {} requests in parts", log.incomplete_requests);
   text += log.truncated ? "; the file ends within a record\n" : "\n";
   for (const std::string& complaint : log.complaints) text += "doubtful: " + complaint + "\n";
   if (log.complaints.empty()) text += "no complaints\n";
@@ -101,7 +106,8 @@ int check(const std::filesystem::path& file) {
 }  // namespace
 
 void add_routing(CLI::App& program, int& exit_code) {
-  CLI::App* verb = program.add_subcommand("routing", "Read routing logs: figures, conversion, check");
+  CLI::App* verb =
+      program.add_subcommand("routing", "Read routing logs: figures, conversion, check");
   verb->require_subcommand(1);
 
   auto flags = std::make_shared<StatsFlags>();
@@ -114,7 +120,8 @@ void add_routing(CLI::App& program, int& exit_code) {
 
   auto from = std::make_shared<std::filesystem::path>();
   auto to = std::make_shared<std::filesystem::path>();
-  CLI::App* convert = verb->add_subcommand("convert", "Into the other format, by the ending of OUT");
+  CLI::App* convert =
+      verb->add_subcommand("convert", "Into the other format, by the ending of OUT");
   convert->add_option("file", *from, "Log")->required()->type_name("FILE");
   convert->add_option("out", *to, "New log: OUT.moer is binary, else JSON lines")->required();
   convert->callback([from, to, &exit_code] {

@@ -75,8 +75,8 @@ std::vector<int> hosts_of_experts(const PlacementShape& shape, std::span<const d
 LayerPlacement empty_placement(const PlacementShape& shape) {
   LayerPlacement placement;
   placement.slots_per_gpu = shape.slots_per_gpu();
-  placement.expert_of_slot.assign(
-      static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu), -1);
+  placement.expert_of_slot.assign(static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu),
+                                  -1);
   return placement;
 }
 
@@ -109,8 +109,9 @@ double choose_decay(std::span<const ExpertHistory> layers) {
       const std::size_t n = layer.windows.size();
       for (const std::size_t known : {n / 2, 3 * n / 4}) {
         if (known == 0 || known == n) continue;
-        const ExpertHistory past{layer.n_experts,
-                                 {layer.windows.begin(), layer.windows.begin() + static_cast<std::ptrdiff_t>(known)}};
+        const ExpertHistory past{
+            layer.n_experts,
+            {layer.windows.begin(), layer.windows.begin() + static_cast<std::ptrdiff_t>(known)}};
         const std::vector<double> expected = forecast(past, decay);
         const std::vector<double> came = mean_share(std::span(layer.windows).subspan(known));
         for (std::size_t e = 0; e < came.size(); ++e) error += std::fabs(expected[e] - came[e]);

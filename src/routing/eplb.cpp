@@ -10,7 +10,8 @@ namespace {
 std::vector<std::size_t> heaviest_first(std::span<const double> weights) {
   std::vector<std::size_t> order(weights.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return weights[a] > weights[b]; });
+  std::ranges::stable_sort(order,
+                           [&](std::size_t a, std::size_t b) { return weights[a] > weights[b]; });
   return order;
 }
 
@@ -46,8 +47,8 @@ std::vector<int> copies_of(std::span<const double> weights, int n_physical) {
 }
 
 // Experts (global ids) with their copies onto `n_gpus` GPUs from `first_gpu` on.
-void place(std::span<const int> experts, std::span<const double> rows, int n_physical, int first_gpu,
-           int n_gpus, LayerPlacement& placement) {
+void place(std::span<const int> experts, std::span<const double> rows, int n_physical,
+           int first_gpu, int n_gpus, LayerPlacement& placement) {
   std::vector<double> weights;
   for (const int expert : experts) weights.push_back(rows[static_cast<std::size_t>(expert)]);
   const std::vector<int> copies = copies_of(weights, n_physical);

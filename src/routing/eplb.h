@@ -1,8 +1,8 @@
 // The load balancer that DeepSeek published for expert parallelism (EPLB), derived again from its
 // description: heavy experts get copies, then copies are packed by weight. Here as what our own
 // placement is compared with.
-// Two policies: global (copies anywhere) and hierarchical (the router's groups are packed onto hosts,
-// copies stay on their host).
+// Two policies: global (copies anywhere) and hierarchical (the router's groups are packed onto
+// hosts, copies stay on their host).
 #pragma once
 
 #include <optional>

@@ -92,7 +92,8 @@ bool GpuPacking::allowed(std::size_t a, std::size_t b) const {
   const int second = expert_of_slot_[b];
   if (first == second) return false;
   return (first < 0 || copies_[static_cast<std::size_t>(first)] == 1 || !holds(gpu_of(b), first)) &&
-         (second < 0 || copies_[static_cast<std::size_t>(second)] == 1 || !holds(gpu_of(a), second));
+         (second < 0 || copies_[static_cast<std::size_t>(second)] == 1 ||
+          !holds(gpu_of(a), second));
 }
 
 double GpuPacking::row(const std::vector<double>& rows, std::size_t slot) const {
@@ -190,7 +191,8 @@ void GpuPacking::even_out(const Scenarios& scenarios) {
   }
 }
 
-void GpuPacking::gather(const Scenarios& scenarios, std::span<const float> together, int n_experts) {
+void GpuPacking::gather(const Scenarios& scenarios, std::span<const float> together,
+                        int n_experts) {
   if (n_gpus_ < 2) return;
   measure(scenarios);
   const double bound = objective(scenarios) * (1 + 5e-4);
@@ -262,7 +264,9 @@ void gather_on_hosts(std::span<const double> rows, std::span<const float> togeth
   for (std::size_t a = 0; a < n; ++a) {
     load[static_cast<std::size_t>(host_of[a])] += rows[a];
     for (std::size_t b = 0; b < n; ++b) {
-      if (a != b) met[a * hosts + static_cast<std::size_t>(host_of[b])] += static_cast<double>(together[a * n + b]);
+      if (a != b)
+        met[a * hosts + static_cast<std::size_t>(host_of[b])] +=
+            static_cast<double>(together[a * n + b]);
     }
   }
   const double mean = std::accumulate(load.begin(), load.end(), 0.0) / n_hosts;
@@ -280,7 +284,8 @@ void gather_on_hosts(std::span<const double> rows, std::span<const float> togeth
                             met[b * hosts + j] - 2.0 * static_cast<double>(together[a * n + b]);
         if (gain <= 1e-9) continue;
         for (std::size_t c = 0; c < n; ++c) {
-          const double change = (c == a ? 0.0 : static_cast<double>(together[c * n + a])) - (c == b ? 0.0 : static_cast<double>(together[c * n + b]));
+          const double change = (c == a ? 0.0 : static_cast<double>(together[c * n + a])) -
+                                (c == b ? 0.0 : static_cast<double>(together[c * n + b]));
           met[c * hosts + i] -= change;
           met[c * hosts + j] += change;
         }

@@ -1,6 +1,6 @@
-// GpuPacking: the slots of one host's GPUs while a placement is being made: filled longest first, then
-// improved by exchanges.
-// Invariant: a GPU never holds two copies of an expert; every expert given has at least one slot.
+// GpuPacking: the slots of one host's GPUs while a placement is being made: filled longest first,
+// then improved by exchanges. Invariant: a GPU never holds two copies of an expert; every expert
+// given has at least one slot.
 #pragma once
 
 #include <span>
@@ -18,8 +18,8 @@ struct Scenarios {
 
 class GpuPacking {
  public:
-  // `experts`: ids to place, at least one copy each, `n_physical` in all (fewer when that many copies
-  // would share GPUs). `expected`: shares of all experts by id.
+  // `experts`: ids to place, at least one copy each, `n_physical` in all (fewer when that many
+  // copies would share GPUs). `expected`: shares of all experts by id.
   GpuPacking(std::span<const int> experts, std::span<const double> expected, int n_gpus,
              int slots_per_gpu, int n_physical);
 

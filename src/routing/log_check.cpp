@@ -14,7 +14,9 @@ namespace {
 class Checker {
  public:
   explicit Checker(const RoutingHeader& header)
-      : header_(header), same_(header.layers.size(), 0), last_(header.layers.size()),
+      : header_(header),
+        same_(header.layers.size(), 0),
+        last_(header.layers.size()),
         cells_(header.layers.size(), 0) {}
 
   void add(const RequestRoutes& routes) {
@@ -36,7 +38,8 @@ class Checker {
     for (std::size_t layer = 0; layer < cells_.size(); ++layer) {
       if (cells_[layer] < 100) continue;
       if (same_[layer] + 1 == cells_[layer]) {
-        complaints.push_back(fmt::format("layer {}: all {} records are the same", header_.layers[layer], cells_[layer]));
+        complaints.push_back(fmt::format("layer {}: all {} records are the same",
+                                         header_.layers[layer], cells_[layer]));
       } else if (same_[layer] * 2 > cells_[layer]) {
         complaints.push_back(fmt::format(
             "layer {}: {} of {} records repeat the one before: warm-up rows, or no real routing",
@@ -48,7 +51,8 @@ class Checker {
  private:
   static bool has_twice(std::span<const std::uint16_t> ids) {
     for (std::size_t i = 1; i < ids.size() && ids[i] != kNoExpert; ++i) {
-      if (std::ranges::find(ids.first(i), ids[i]) != ids.begin() + static_cast<std::ptrdiff_t>(i)) return true;
+      if (std::ranges::find(ids.first(i), ids[i]) != ids.begin() + static_cast<std::ptrdiff_t>(i))
+        return true;
     }
     return false;
   }
@@ -78,7 +82,8 @@ LogCheck check_log(const std::filesystem::path& file) {
   checker.report(check.complaints);
   const auto& stated = reader->stated();
   if (stated && reader->header().part == 0 && !check.truncated && check.tokens != stated->tokens) {
-    check.complaints.push_back(fmt::format("the log says {} tokens, it has {}", stated->tokens, check.tokens));
+    check.complaints.push_back(
+        fmt::format("the log says {} tokens, it has {}", stated->tokens, check.tokens));
   }
   return check;
 }

@@ -1,5 +1,5 @@
-// What `moeopt routing check` holds a log against: the format's invariants and signs of routing that
-// never was.
+// What `moeopt routing check` holds a log against: the format's invariants and signs of routing
+// that never was.
 #pragma once
 
 #include <filesystem>

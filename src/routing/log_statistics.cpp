@@ -16,7 +16,8 @@ void check_same(const RoutingHeader& first, const RoutingHeader& other,
   if (other.n_experts != first.n_experts) field = "n_experts";
   if (other.top_k != first.top_k) field = "top_k";
   if (field == nullptr) return;
-  throw_error(ErrorCode::kInvalidData, "{}: another \"{}\" than the first file", file.string(), field);
+  throw_error(ErrorCode::kInvalidData, "{}: another \"{}\" than the first file", file.string(),
+              field);
 }
 
 bool counts(const RouteSpan& span, const StatisticsOptions& options) {
@@ -25,8 +26,8 @@ bool counts(const RouteSpan& span, const StatisticsOptions& options) {
 
 // Calls on_token(first slot of the row) for each token that counts, in the log's order.
 template <typename OnToken>
-void for_each_token(const RequestRoutes& routes, const StatisticsOptions& options, std::size_t stride,
-                    OnToken on_token) {
+void for_each_token(const RequestRoutes& routes, const StatisticsOptions& options,
+                    std::size_t stride, OnToken on_token) {
   std::size_t row = 0;
   for (const RouteSpan& span : routes.spans) {
     if (counts(span, options)) {
@@ -36,7 +37,8 @@ void for_each_token(const RequestRoutes& routes, const StatisticsOptions& option
   }
 }
 
-void count_spans(const RequestRoutes& routes, const StatisticsOptions& options, LogStatistics& out) {
+void count_spans(const RequestRoutes& routes, const StatisticsOptions& options,
+                 LogStatistics& out) {
   out.counted.requests += 1;
   out.counted.cached_tokens += routes.cached_tokens;
   for (const RouteSpan& span : routes.spans) {
@@ -51,7 +53,9 @@ void count_spans(const RequestRoutes& routes, const StatisticsOptions& options, 
 class TokenCounter {
  public:
   TokenCounter(const StatisticsOptions& options, LogStatistics& out)
-      : options_(options), out_(out), top_k_(static_cast<std::size_t>(out.header.top_k)),
+      : options_(options),
+        out_(out),
+        top_k_(static_cast<std::size_t>(out.header.top_k)),
         every_(options.kept_tokens == 0
                    ? 0
                    : std::max<std::uint64_t>(1, out.counted.tokens / 2 / options.kept_tokens)) {
@@ -77,8 +81,8 @@ class TokenCounter {
   void add_row(LayerCounts& layer, std::span<const std::uint16_t> ids) {
     if (ids.front() == kNoExpert) return;
     const bool first_half = n_ * 2 < out_.counted.tokens;
-    const std::uint64_t window =
-        n_ * static_cast<std::uint64_t>(options_.windows) / std::max<std::uint64_t>(1, out_.counted.tokens);
+    const std::uint64_t window = n_ * static_cast<std::uint64_t>(options_.windows) /
+                                 std::max<std::uint64_t>(1, out_.counted.tokens);
     std::vector<double>& rows = layer.windows[static_cast<std::size_t>(window)];
     const auto end = std::ranges::find(ids, kNoExpert);
     for (auto id = ids.begin(); id != end; ++id) {
@@ -90,7 +94,8 @@ class TokenCounter {
     }
     if (every_ == 0 || n_ % every_ != 0) return;
     std::vector<std::uint16_t>& kept = first_half ? layer.kept_first : layer.kept_second;
-    if (kept.size() < options_.kept_tokens * top_k_) kept.insert(kept.end(), ids.begin(), ids.end());
+    if (kept.size() < options_.kept_tokens * top_k_)
+      kept.insert(kept.end(), ids.begin(), ids.end());
   }
 
   const StatisticsOptions& options_;

@@ -13,15 +13,15 @@
 namespace moeopt {
 
 struct StatisticsOptions {
-  int windows = 1;                    // equal shares of the log's tokens, in order
-  std::size_t kept_tokens = 0;        // token rows kept per layer and half, evenly spread
-  bool together = false;              // count experts chosen together, first half
+  int windows = 1;                          // equal shares of the log's tokens, in order
+  std::size_t kept_tokens = 0;              // token rows kept per layer and half, evenly spread
+  bool together = false;                    // count experts chosen together, first half
   RoutePhase phase = RoutePhase::kUnknown;  // kUnknown: both
 };
 
 struct LayerCounts {
-  std::vector<std::vector<double>> windows;       // [windows][n_experts]
-  std::vector<float> together;                    // [n_experts, n_experts], symmetric, diagonal 0
+  std::vector<std::vector<double>> windows;  // [windows][n_experts]
+  std::vector<float> together;               // [n_experts, n_experts], symmetric, diagonal 0
   std::vector<std::uint16_t> kept_first, kept_second;  // [tokens][top_k], of the log's two halves
 
   std::vector<double> total() const;
@@ -46,10 +46,10 @@ LogStatistics read_statistics(std::span<const std::filesystem::path> files,
 // Of one layer's rows per expert. All are 0 when there are no rows.
 struct Balance {
   double max_over_mean = 0;
-  double gini = 0;             // 0: even, 1 - 1/n: one expert has all
-  double entropy_bits = 0;     // of log2(n)
-  double variation = 0;        // standard deviation over mean
-  int used = 0;                // experts with rows
+  double gini = 0;          // 0: even, 1 - 1/n: one expert has all
+  double entropy_bits = 0;  // of log2(n)
+  double variation = 0;     // standard deviation over mean
+  int used = 0;             // experts with rows
   int busiest = 0;
 };
 Balance balance_of(std::span<const double> rows);

@@ -15,8 +15,8 @@ void check_shape(const PlacementShape& shape) {
     refuse(fmt::format("{} GPUs: 1 ... 4096 can be planned", shape.n_gpus));
   }
   if (shape.n_gpus > shape.n_experts) {
-    refuse(fmt::format("{} GPUs for {} experts: some would hold none", shape.n_gpus,
-                       shape.n_experts));
+    refuse(
+        fmt::format("{} GPUs for {} experts: some would hold none", shape.n_gpus, shape.n_experts));
   }
   if (shape.n_hosts < 1 || shape.n_gpus % shape.n_hosts != 0) {
     refuse(fmt::format("{} hosts do not divide {} GPUs", shape.n_hosts, shape.n_gpus));
@@ -50,8 +50,8 @@ std::vector<int> LayerPlacement::expert_map(int gpu, int n_experts) const {
 LayerPlacement contiguous_placement(const PlacementShape& shape) {
   LayerPlacement placement;
   placement.slots_per_gpu = shape.slots_per_gpu();
-  placement.expert_of_slot.assign(
-      static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu), -1);
+  placement.expert_of_slot.assign(static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu),
+                                  -1);
   const int whole = shape.n_experts / shape.n_gpus;
   const int longer = shape.n_experts % shape.n_gpus;  // the first GPUs hold one more
   int expert = 0;

@@ -1,7 +1,7 @@
-// Placement: which expert lies on which GPU, for one layer or all, and how even that makes the work.
-// Everything here is arithmetic on counts; nothing touches a GPU.
-// Invariant: in a LayerPlacement every expert has at least one slot, and a GPU has exactly
-// `slots_per_gpu` slots, of which unused ones hold -1.
+// Placement: which expert lies on which GPU, for one layer or all, and how even that makes the
+// work. Everything here is arithmetic on counts; nothing touches a GPU. Invariant: in a
+// LayerPlacement every expert has at least one slot, and a GPU has exactly `slots_per_gpu` slots,
+// of which unused ones hold -1.
 #pragma once
 
 #include <cstdint>

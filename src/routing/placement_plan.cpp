@@ -132,8 +132,8 @@ std::string plan_file_json(const RoutingHeader& header, const PlacementShape& sh
     OrderedJson slots = OrderedJson::array();
     OrderedJson maps = OrderedJson::array();
     for (int gpu = 0; gpu < shape.n_gpus; ++gpu) {
-      const auto begin = layer.expert_of_slot.begin() +
-                         static_cast<std::ptrdiff_t>(gpu) * layer.slots_per_gpu;
+      const auto begin =
+          layer.expert_of_slot.begin() + static_cast<std::ptrdiff_t>(gpu) * layer.slots_per_gpu;
       slots.push_back(std::vector<int>(begin, begin + layer.slots_per_gpu));
       maps.push_back(layer.expert_map(gpu, shape.n_experts));
     }

@@ -1,5 +1,5 @@
-// From a log to a placement of all layers: fitted on the log's first half, judged on the second, beside
-// the placements it is compared with; and the plan file that a multi-GPU backend loads.
+// From a log to a placement of all layers: fitted on the log's first half, judged on the second,
+// beside the placements it is compared with; and the plan file that a multi-GPU backend loads.
 // Invariant: no figure called held-out saw a token that its placement was fitted to.
 #pragma once
 

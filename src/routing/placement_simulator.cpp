@@ -26,8 +26,8 @@ SimulatedTime time_of(const BatchLoad& load, const LayerPlacement& placement,
     const double products_us = load.rows[gpu] * 2 * parameters / machine.flops * 1e6;
     time.expert_us = std::max(time.expert_us, std::max(weights_us, products_us));
     const double tokens = std::max(load.sent[gpu], load.received[gpu]);
-    const double link_us = tokens * layer.hidden * (layer.dispatch_bytes + 2.0) /
-                           machine.link_bytes_per_s * 1e6;
+    const double link_us =
+        tokens * layer.hidden * (layer.dispatch_bytes + 2.0) / machine.link_bytes_per_s * 1e6;
     time.link_us = std::max(time.link_us, link_us);
   }
   if (load.rows.size() > 1) time.link_us += 2 * machine.round_us;

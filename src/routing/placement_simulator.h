@@ -9,8 +9,8 @@
 
 namespace moeopt {
 
-// Rates measured on H200 GPUs of one host with NVLink (bench/gpu, docs/routing.md says how); each can
-// be replaced.
+// Rates measured on H200 GPUs of one host with NVLink (bench/gpu, docs/routing.md says how); each
+// can be replaced.
 struct SimulatedMachine {
   double memory_bytes_per_s = 4.6e12;  // reading weights
   double flops = 720e12;               // bf16 products

@@ -6,8 +6,6 @@
 #include <numeric>
 #include <random>
 
-
-
 namespace moeopt {
 namespace {
 
@@ -89,8 +87,8 @@ LogStatistics generate_statistics(const GeneratedLog& log) {
   out.header.n_experts = log.n_experts;
   out.header.top_k = log.top_k;
   out.layers.resize(static_cast<std::size_t>(log.n_layers));
-  out.counted.tokens = static_cast<std::uint64_t>(log.windows) *
-                       static_cast<std::uint64_t>(log.tokens_per_window);
+  out.counted.tokens =
+      static_cast<std::uint64_t>(log.windows) * static_cast<std::uint64_t>(log.tokens_per_window);
   const auto n = static_cast<std::size_t>(log.n_experts);
   for (std::size_t layer = 0; layer < out.layers.size(); ++layer) {
     out.header.layers.push_back(static_cast<int>(layer));
