@@ -64,6 +64,7 @@ std::string header_json(const RoutingHeader& header) {
   json["sampled"] = header.sampled;
   json["part"] = header.part;
   json["weights"] = header.has_weights;
+  if (!header.missing.empty()) json["missing"] = header.missing;
   return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
@@ -108,6 +109,14 @@ RoutingHeader parse_header(const Json& json, std::string_view where) {
     header.sampled = sampled.get<double>();
   }
   fields.integer("part", header.part);
+  if (fields.has("missing")) {  // of a log made from another engine's
+    const Json& missing = fields.at("missing");
+    if (!missing.is_array() || missing.size() > 32) fields.refuse("missing", "a list of fields");
+    for (const Json& name : missing) {
+      if (!name.is_string()) fields.refuse("missing", "a list of fields");
+      header.missing.push_back(name.get<std::string>());
+    }
+  }
   if (fields.has("weights")) {
     if (!fields.at("weights").is_boolean()) fields.refuse("weights", "true or false");
     header.has_weights = fields.at("weights").get<bool>();

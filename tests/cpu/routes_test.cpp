@@ -3,32 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 
+#include "cpu/allocations_util.h"
 #include "cpu/golden_util.h"
 #include "cpu/runner_util.h"
-
-namespace {
-std::atomic<bool> count_allocations{false};
-std::atomic<std::size_t> n_allocations{0};
-}  // namespace
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define MOEOPT_COUNTS_ALLOCATIONS 1
-void* operator new(std::size_t bytes) {
-  if (count_allocations.load(std::memory_order_relaxed)) n_allocations.fetch_add(1);
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-#endif
 
 namespace moeopt::cpu {
 namespace {
@@ -172,8 +150,7 @@ OffCost run(const Golden& golden, bool planned, bool record) {
   for (const std::int32_t id : golden.prompt) refs.push_back(TokenRef::literal(id));
   plan.add_sequence(0, 0, refs, plain_table(limits));
   for (int i = 0; i < length; ++i) plan.add_sample(i, 0, kWantLogits);
-  n_allocations = 0;
-  count_allocations = true;
+  start_counting_allocations();
   StepResult result{};
   for (int i = 0; i < 3; ++i) {
     backend.prepare(plan);
@@ -206,12 +183,11 @@ TEST(Routes, OffIsOff) {
   EXPECT_EQ(off.logits, on.logits);  // to the bit
   EXPECT_EQ(off.counters.moe_layer_launches, on.counters.moe_layer_launches);
   EXPECT_EQ(off.counters.expert_rows, on.counters.expert_rows);
-#ifdef MOEOPT_COUNTS_ALLOCATIONS
-  count_allocations = true;
-  const auto proof = std::make_unique<int>(1);  // the counter counts
-  count_allocations = false;
-  EXPECT_EQ(n_allocations, 1u);
-#endif
+  if (counts_allocations()) {
+    start_counting_allocations();
+    const auto proof = std::make_unique<int>(1);
+    EXPECT_EQ(stop_counting_allocations(), 1u);
+  }
 }
 
 }  // namespace
