@@ -1,8 +1,9 @@
 // Backend: owns a model's weights, its KV blocks and the whole forward pass.
 // The engine calls prepare, launch and wait from one thread, in that order for a step, and may
 // launch step n + 1 before it waits for step n. Every call is made from the engine's thread.
-// Invariants: prepare() does host work and never waits for the device; no allocation after
-// construction; a row's result does not depend on what else is in the step.
+// Invariants: launched steps run one after another, in order; prepare() does host work and never
+// waits for the device; no allocation after construction; a row's result does not depend on what
+// else is in the step.
 #pragma once
 
 #include <cstdint>
@@ -67,11 +68,19 @@ class Backend {
   virtual const StepCapacity& capacity() const = 0;
   virtual const KvLayout& kv_layout() const = 0;
   virtual int kv_blocks() const = 0;
+  // Rows of a step whose logits may be asked for; at least one for each slot.
+  virtual int max_logit_rows() const = 0;
 
   // A sequence takes a slot: its sampling parameters and the tokens that penalties count as prompt.
   // Not while a launched step that uses the slot is unfinished.
   virtual void bind_slot(int slot, const SamplingParams& params,
                          std::span<const std::int32_t> prompt) = 0;
+  // Right after bind_slot: the slot goes on where one ended that had sampled `output`, with its
+  // counts and its position in the random stream.
+  virtual void resume_slot(int slot, std::span<const std::int32_t> output) = 0;
+  // The slot's next sample, of a step that is launched after this, takes none but the ids whose bit
+  // is set (bit i % 64 of word i / 64; vocab bits). Not while a launched step samples the slot.
+  virtual void set_mask(int slot, std::span<const std::uint64_t> allowed) = 0;
 
   virtual void prepare(const StepPlan& plan) = 0;
   virtual Ticket launch() = 0;

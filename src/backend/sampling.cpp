@@ -45,6 +45,10 @@ std::size_t sort_until(std::span<Candidate> candidates, double wanted) {
   return candidates.size();
 }
 
+std::uint64_t mask_words(std::uint64_t vocab) {
+  return (vocab + 63) / 64;
+}
+
 double total_weight(std::span<const Candidate> candidates) {
   double sum = 0;
   for (const Candidate& candidate : candidates) sum += candidate.weight;
@@ -75,6 +79,12 @@ void apply_penalties(std::span<float> logits, const SamplingParams& params,
     if (in_output) {
       logit -= params.frequency_penalty * counts.output[id] + params.presence_penalty;
     }
+  }
+}
+
+void apply_mask(std::span<float> logits, std::span<const std::uint64_t> allowed) {
+  for (std::size_t id = 0; id < logits.size(); ++id) {
+    if ((allowed[id / 64] >> (id % 64) & 1) == 0) logits[id] = kLowest;
   }
 }
 
@@ -158,8 +168,9 @@ std::size_t top_logprobs(std::span<const float> logits, double log_sum,
 }
 
 std::uint64_t HostSampler::count_bytes(int slots, std::int64_t vocab) {
-  return static_cast<std::uint64_t>(slots) * static_cast<std::uint64_t>(vocab) * 2 *
-         sizeof(std::uint16_t);
+  const auto n = static_cast<std::uint64_t>(vocab);
+  return static_cast<std::uint64_t>(slots) *
+         (mask_words(n) * sizeof(std::uint64_t) + n * 2 * sizeof(std::uint16_t));
 }
 
 std::uint64_t HostSampler::work_bytes(std::int64_t vocab) {
@@ -172,8 +183,11 @@ HostSampler::HostSampler(int slots, std::int64_t vocab, std::span<std::byte> cou
   MOEOPT_CHECK(counts.size() >= count_bytes(slots, vocab));
   MOEOPT_CHECK(work.size() >= work_bytes(vocab));
   const auto n = static_cast<std::size_t>(vocab);
-  auto* next = reinterpret_cast<std::uint16_t*>(counts.data());
+  auto* words = reinterpret_cast<std::uint64_t*>(counts.data());
+  auto* next = reinterpret_cast<std::uint16_t*>(words + slots_.size() * mask_words(n));
   for (Slot& slot : slots_) {
+    slot.mask = {words, mask_words(n)};
+    words += mask_words(n);
     slot.counts = {{next, n}, {next + n, n}};
     next += 2 * n;
   }
@@ -187,14 +201,30 @@ void HostSampler::bind(int slot, const SamplingParams& params,
   state.params = params;
   state.n_output = 0;
   state.last = 0;
+  state.masked = false;
   std::ranges::fill(state.counts.prompt, std::uint16_t{0});
   std::ranges::fill(state.counts.output, std::uint16_t{0});
   for (const std::int32_t id : prompt) count(state.counts.prompt, id);
 }
 
+void HostSampler::resume(int slot, std::span<const std::int32_t> output) {
+  Slot& state = slots_[static_cast<std::size_t>(slot)];
+  for (const std::int32_t id : output) count(state.counts.output, id);
+  state.n_output = static_cast<std::int64_t>(output.size());
+  if (!output.empty()) state.last = output.back();
+}
+
+void HostSampler::set_mask(int slot, std::span<const std::uint64_t> allowed) {
+  Slot& state = slots_[static_cast<std::size_t>(slot)];
+  MOEOPT_CHECK(allowed.size() == state.mask.size());
+  std::ranges::copy(allowed, state.mask.begin());
+  state.masked = true;
+}
+
 std::int32_t HostSampler::choose(const Slot& slot, std::span<const float> logits) {
-  if (has_penalties(slot.params, slot.n_output)) {
+  if (slot.masked || has_penalties(slot.params, slot.n_output)) {
     std::ranges::copy(logits, adjusted_.begin());
+    if (slot.masked) apply_mask(adjusted_, slot.mask);
     apply_penalties(adjusted_, slot.params, slot.counts, slot.n_output);
     logits = adjusted_;
   }
@@ -214,6 +244,7 @@ SampledToken HostSampler::sample(int slot, std::span<const float> logits,
     token.finite = id >= 0;
     token.id = std::max(id, 0);
   }
+  state.masked = false;
   if (token.finite && state.params.n_logprobs >= 0) {
     const double log_sum = log_sum_exp(logits);
     token.logprob = static_cast<float>(logits[static_cast<std::size_t>(token.id)] - log_sum);

@@ -1,10 +1,10 @@
 // Choosing the next token of one row of logits, on the host: plain functions and the per-slot
-// state. The order, as vLLM applies it: logit bias, bans until min_tokens, repetition, frequency
-// and presence penalties; temperature 0 takes the largest here; otherwise temperature, softmax,
-// then min_p, top_k and top_p cut the distribution, each renormalised over what the one before
-// left. Reported logprobs are of the raw logits, before all of this. Invariant: a row's draw
-// depends on its logits, its slot's parameters and its slot's own history alone; ties go to the
-// lower id everywhere.
+// state. The order, as vLLM applies it: the mask of allowed ids, logit bias, bans until min_tokens,
+// repetition, frequency and presence penalties; temperature 0 takes the largest here; otherwise
+// temperature, softmax, then min_p, top_k and top_p cut the distribution, each renormalised over
+// what the one before left. Reported logprobs are of the raw logits, before all of this. Invariant:
+// a row's draw depends on its logits, its slot's parameters and its slot's own history alone; ties
+// go to the lower id everywhere.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,9 @@ struct TokenCounts {
 void apply_penalties(std::span<float> logits, const SamplingParams& params,
                      const TokenCounts& counts, std::int64_t n_output);
 
+// -inf for every id whose bit is not set.
+void apply_mask(std::span<float> logits, std::span<const std::uint64_t> allowed);
+
 // Index of the largest, the lowest of equals; -1 when there is none above -inf.
 std::int32_t argmax(std::span<const float> logits);
 
@@ -57,17 +60,21 @@ double log_sum_exp(std::span<const float> logits);
 std::size_t top_logprobs(std::span<const float> logits, double log_sum,
                          std::span<TokenLogprob> out);
 
-// All slots' parameters, counts and positions.
+// All slots' parameters, masks, counts and positions.
 class HostSampler {
  public:
   static std::uint64_t count_bytes(int slots, std::int64_t vocab);
   static std::uint64_t work_bytes(std::int64_t vocab);
 
-  // `counts`: count_bytes(), zeroed; `work`: work_bytes(), one row's candidates.
+  // `counts`: count_bytes(), zeroed, aligned to 8; `work`: work_bytes(), one row's candidates.
   HostSampler(int slots, std::int64_t vocab, std::span<std::byte> counts,
               std::span<std::byte> work);
 
   void bind(int slot, const SamplingParams& params, std::span<const std::int32_t> prompt);
+  // The slot has sampled `output` since bind().
+  void resume(int slot, std::span<const std::int32_t> output);
+  // For the slot's next sample alone.
+  void set_mask(int slot, std::span<const std::uint64_t> allowed);
 
   // Draws from a row, counts the token as the slot's output and remembers it as its last sample.
   // `top` receives the row's best; at most kMaxLogprobs are written.
@@ -79,6 +86,8 @@ class HostSampler {
   struct Slot {
     SamplingParams params;
     TokenCounts counts;
+    std::span<std::uint64_t> mask;  // [(vocab + 63) / 64]
+    bool masked = false;
     std::int64_t n_output = 0;
     std::int32_t last = 0;
   };

@@ -18,6 +18,10 @@ int exit_code(ErrorCode code) {
       return 7;
     case ErrorCode::kIo:
       return 8;
+    case ErrorCode::kOverloaded:
+      return 75;
+    case ErrorCode::kUnavailable:
+      return 69;
     case ErrorCode::kInternal:
       return 70;
   }

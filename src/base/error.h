@@ -18,6 +18,8 @@ enum class ErrorCode {
   kDoesNotFit,   // the plan needs more memory than there is
   kRequirement,  // --require-X and X is not applied
   kIo,           // the operating system refused (disk full, permission, ...)
+  kOverloaded,   // the queue is full; later it may not be
+  kUnavailable,  // shutting down
   kInternal,     // a bug of ours that was caught
 };
 
@@ -36,7 +38,7 @@ class Error : public std::runtime_error {
 };
 
 // Process exit code: 2 usage, 3 does not fit, 4 requirement, 5 not found, 6 invalid data,
-// 7 unsupported, 8 I/O, 70 internal. 0 and 1 keep their usual meaning (1: an answer of "no").
+// 7 unsupported, 8 I/O, 69 unavailable, 70 internal, 75 overloaded. 0 and 1 keep their usual meaning (1: an answer of "no").
 int exit_code(ErrorCode code);
 
 template <typename... Args>

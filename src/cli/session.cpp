@@ -115,6 +115,7 @@ void Session::score(std::span<const std::int32_t> ids,
   constexpr std::uint64_t kScored = std::uint64_t{1} << 63;  // beside the engine's requests
   moeopt::score(*backend_, ids, plan_.limits.max_logit_rows, on_row, route_sink_,
                 kScored + n_scored_++);
+  engine_->forget_prefixes();  // their blocks were written over
 }
 
 const Tokenizer& Session::require_tokenizer() const {

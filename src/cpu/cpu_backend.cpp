@@ -163,6 +163,18 @@ void CpuBackend::bind_slot(int slot, const SamplingParams& params,
   sampler_->bind(slot, params, prompt);
 }
 
+void CpuBackend::resume_slot(int slot, std::span<const std::int32_t> output) {
+  MOEOPT_CHECK(slot >= 0);
+  MOEOPT_CHECK(slot < limits_.max_sequences);
+  sampler_->resume(slot, output);
+}
+
+void CpuBackend::set_mask(int slot, std::span<const std::uint64_t> allowed) {
+  MOEOPT_CHECK(slot >= 0);
+  MOEOPT_CHECK(slot < limits_.max_sequences);
+  sampler_->set_mask(slot, allowed);
+}
+
 void CpuBackend::check_plan(const StepPlan& plan) const {
   for (std::size_t i = 0; i < plan.sequences().size(); ++i) {
     const StepSequence& sequence = plan.sequences()[i];

@@ -38,9 +38,12 @@ class CpuBackend final : public Backend {
   const StepCapacity& capacity() const override { return capacity_; }
   const KvLayout& kv_layout() const override { return kv_layout_; }
   int kv_blocks() const override { return limits_.kv_blocks; }
+  int max_logit_rows() const override { return limits_.max_logit_rows; }
 
   void bind_slot(int slot, const SamplingParams& params,
                  std::span<const std::int32_t> prompt) override;
+  void resume_slot(int slot, std::span<const std::int32_t> output) override;
+  void set_mask(int slot, std::span<const std::uint64_t> allowed) override;
   void prepare(const StepPlan& plan) override;
   Ticket launch() override;
   StepResult wait(Ticket ticket) override;

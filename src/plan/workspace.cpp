@@ -108,7 +108,8 @@ std::vector<WorkspaceBuffer> cpu_workspace(const ModelSpec& spec, const Executio
   add("logits", results * product(spec.vocab, 1) * kFloatBytes);
   add("sampled", results * kSampledTokenBytes);
   add("logprobs", results * kLogprobs * kTokenLogprobBytes);
-  add("sampler", product(limits.max_sequences, spec.vocab) * 2 * sizeof(std::uint16_t));
+  add("sampler", product(limits.max_sequences, spec.vocab) * 2 * sizeof(std::uint16_t) +
+                     product(limits.max_sequences, (spec.vocab + 63) / 64) * sizeof(std::uint64_t));
   add("sort", product(spec.vocab, 1) * (2 * kFloatBytes + sizeof(std::int32_t)));
   add("expert_counts", 2 * product(static_cast<std::int64_t>(spec.layers.size()), w.experts) *
                            sizeof(std::uint32_t));

@@ -44,7 +44,8 @@ using ScratchFormula =
 //   routing                    [T, top_k] ids and weights
 //   logits                     [2, max_logit_rows, vocab]   of two steps in flight, as are
 //   sampled, logprobs          [2, max_logit_rows], 20 of the best for each
-//   sampler                    [max_sequences, vocab] two uint16 counts: in prompt, in output
+//   sampler                    [max_sequences, vocab] two uint16 counts: in prompt, in output;
+//                              a bit for each id that a grammar allows
 //   sort                       [vocab] logit, and candidate of weight and id: one row
 //   expert_counts              [2, layers, experts] uint32
 //   routes                     [2, MoE layers, T, top_k] int16 ids and weights, with record_routes

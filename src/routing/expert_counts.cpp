@@ -22,6 +22,13 @@ void ExpertCounts::reset() {
   std::fill(rows_.begin(), rows_.end(), 0);
 }
 
+ExpertCounts ExpertCounts::since(const ExpertCounts& before) const {
+  MOEOPT_CHECK(before.rows_.size() == rows_.size());
+  ExpertCounts difference = *this;
+  for (std::size_t i = 0; i < rows_.size(); ++i) difference.rows_[i] -= before.rows_[i];
+  return difference;
+}
+
 std::span<const std::uint64_t> ExpertCounts::layer(int layer) const {
   MOEOPT_CHECK(layer >= 0);
   MOEOPT_CHECK(layer < n_layers());

@@ -21,6 +21,8 @@ class ExpertCounts {
   // Adds one step's counts, [n_layers, max_experts].
   void add(std::span<const std::uint32_t> step);
   void reset();
+  // What was counted since `before`, an earlier copy of this.
+  ExpertCounts since(const ExpertCounts& before) const;
 
   std::span<const std::uint64_t> layer(int layer) const;
   std::uint64_t total() const;

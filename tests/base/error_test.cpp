@@ -12,9 +12,10 @@ namespace {
 
 TEST(ExitCode, EveryKindHasItsOwn) {
   const std::vector<std::pair<ErrorCode, int>> codes = {
-      {ErrorCode::kUsage, 2},    {ErrorCode::kDoesNotFit, 3},  {ErrorCode::kRequirement, 4},
-      {ErrorCode::kNotFound, 5}, {ErrorCode::kInvalidData, 6}, {ErrorCode::kUnsupported, 7},
-      {ErrorCode::kIo, 8},       {ErrorCode::kInternal, 70}};
+      {ErrorCode::kUsage, 2},       {ErrorCode::kDoesNotFit, 3},  {ErrorCode::kRequirement, 4},
+      {ErrorCode::kNotFound, 5},    {ErrorCode::kInvalidData, 6}, {ErrorCode::kUnsupported, 7},
+      {ErrorCode::kIo, 8},          {ErrorCode::kInternal, 70},   {ErrorCode::kOverloaded, 75},
+      {ErrorCode::kUnavailable, 69}};
   std::set<int> seen;
   for (const auto& [code, expected] : codes) {
     EXPECT_EQ(exit_code(code), expected);

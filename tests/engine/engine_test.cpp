@@ -5,37 +5,20 @@
 #include <random>
 
 #include "base/error.h"
+#include "engine/engine_util.h"
 #include "engine/fake_backend.h"
 
 namespace moeopt {
 namespace {
 
-struct Collected {
-  std::vector<std::int32_t> ids;
-  FinishReason finish = FinishReason::kNone;
-  int n_finishes = 0;
-};
-
-EventSink collect_into(Collected& out) {
-  return [&out](const Event& event) {
-    if (event.token != nullptr) out.ids.push_back(event.token->id);
-    if (event.finish == FinishReason::kNone) return;
-    out.finish = event.finish;
-    out.n_finishes += 1;
-  };
-}
-
-Request request_of(std::vector<std::int32_t> prompt, int max_tokens) {
-  Request request;
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
-}
-
 class EngineTest : public testing::TestWithParam<bool> {
  protected:
   EngineOptions options(int max_len, int step_tokens) const {
-    return {max_len, step_tokens, GetParam()};
+    EngineOptions options;
+    options.max_model_len = max_len;
+    options.max_step_tokens = step_tokens;
+    options.overlap = GetParam();
+    return options;
   }
 };
 
@@ -49,7 +32,7 @@ TEST_P(EngineTest, OneRequestGetsItsTokens) {
   EXPECT_EQ(got.ids, FakeBackend::expected({5, 6, 7}, 9));
   EXPECT_EQ(got.finish, FinishReason::kLength);
   EXPECT_EQ(got.n_finishes, 1);
-  EXPECT_EQ(engine.blocks().n_free(), 40);
+  EXPECT_EQ(engine.blocks().n_available(), 40);
 }
 
 TEST_P(EngineTest, PromptLongerThanAStepGoesInChunks) {
@@ -76,7 +59,7 @@ TEST_P(EngineTest, StopIdEndsAndIgnoreEosDoesNot) {
     request.stop_ids = {whole[4]};
     request.ignore_eos = ignore;
     Collected got;
-    engine.submit(request, collect_into(got));
+    engine.submit(std::move(request), collect_into(got));
     while (engine.step()) {
     }
     const auto n = ignore ? whole.size() : static_cast<std::size_t>(first) + 1;
@@ -100,9 +83,10 @@ TEST_P(EngineTest, ContextBoundsTheOutput) {
 TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   FakeBackend backend(1, 8, 64, 4, 4);
   Engine engine(backend, nullptr, options(64, 8));
-  const auto refused = [&](const Request& request, const std::string& fragment) {
+  const auto refused = [&](Request request, const std::string& fragment) {
     try {
-      engine.submit(request, [](const Event&) { FAIL() << "a refused request has no events"; });
+      engine.submit(std::move(request),
+                    [](const Event&) { FAIL() << "a refused request has no events"; });
       ADD_FAILURE() << "accepted: " << fragment;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kUsage);
@@ -117,7 +101,7 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   refused(request_of({1}, 30), "needs 8 KV blocks");
   Request stop = request_of({1}, 1);
   stop.stop = {"x"};
-  refused(stop, "no");
+  refused(std::move(stop), "no");
   EXPECT_FALSE(engine.step());
 }
 
@@ -138,7 +122,7 @@ TEST_P(EngineTest, CancelWaitingAndRunning) {
   EXPECT_LT(running.ids.size(), 40u);
   EXPECT_EQ(waiting.finish, FinishReason::kCancelled);
   EXPECT_TRUE(waiting.ids.empty());
-  EXPECT_EQ(engine.blocks().n_free(), 16);
+  EXPECT_EQ(engine.blocks().n_available(), 16);
 }
 
 TEST_P(EngineTest, CancelFromTheSinkIsSafe) {
@@ -207,7 +191,7 @@ TEST_P(EngineTest, RandomLoadGivesEachRequestWhatItGetsAlone) {
       if (got[i].finish == FinishReason::kCancelled) wanted[i].resize(got[i].ids.size());
       EXPECT_EQ(got[i].ids, wanted[i]) << "request " << i << " of round " << round;
     }
-    EXPECT_EQ(engine.blocks().n_free(), 110);
+    EXPECT_EQ(engine.blocks().n_available(), 110);
   }
 }
 
@@ -215,17 +199,39 @@ TEST_P(EngineTest, StartUpStepIsCountedApart) {
   FakeBackend backend(2, 8, 64, 4, 32);
   Engine engine(backend, nullptr, options(64, 8));
   const Engine::Counters counted = engine.start_up_step();
-  EXPECT_EQ(counted.prompt_tokens, 4u);
+  EXPECT_EQ(counted.prompt_tokens, 10u) << "a block and a token, twice";
   EXPECT_EQ(counted.prefill_chunks, 2u);
-  EXPECT_EQ(counted.output_tokens, 2u);
+  EXPECT_EQ(counted.output_tokens, 4u);
+  EXPECT_EQ(counted.prefix_hits_tokens, 4u);
   EXPECT_EQ(engine.counters().steps, 0u);
   EXPECT_EQ(engine.counters().prefill_chunks, 0u);
+  EXPECT_EQ(engine.blocks().n_cached(), 0) << "traffic finds nothing of it";
   Collected got;
   engine.submit(request_of({5, 6, 7, 8, 9, 10, 11}, 3), collect_into(got));
   while (engine.step()) {
   }
   EXPECT_EQ(got.ids, FakeBackend::expected({5, 6, 7, 8, 9, 10, 11}, 3));
   EXPECT_EQ(engine.counters().prefill_chunks, 0u) << "8 tokens a step again";
+}
+
+TEST_P(EngineTest, StartUpStepCountsNothingOfWhatIsOff) {
+  FakeBackend backend(2, 8, 64, 4, 32);
+  EngineOptions off = options(64, 8);
+  off.prefix_cache = off.chunked_prefill = false;
+  Engine engine(backend, nullptr, off);
+  const Engine::Counters counted = engine.start_up_step();
+  EXPECT_EQ(counted.prefill_chunks, 0u);
+  EXPECT_EQ(counted.prefix_queries_tokens, 0u);
+  EXPECT_EQ(counted.prefix_hits_tokens, 0u);
+}
+
+TEST_P(EngineTest, StartUpStepRunsWhereHardlyAnythingFits) {
+  FakeBackend backend(1, 4, 4, 4, 1);
+  Engine engine(backend, nullptr, options(4, 4));
+  EXPECT_EQ(engine.start_up_step().prefix_hits_tokens, 0u);
+  FakeBackend tiny(1, 1, 2, 4, 1);
+  Engine smallest(tiny, nullptr, options(2, 1));
+  EXPECT_EQ(smallest.start_up_step().output_tokens, 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Overlap, EngineTest, testing::Bool(),

@@ -1,0 +1,85 @@
+#include "engine/step_budget.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace moeopt {
+namespace {
+
+// Slower counts at once, faster only little by little: a bound is kept by expecting the worse.
+constexpr double kUp = 0.7, kDown = 0.2;
+
+void follow(double& average, double measured) {
+  if (average == 0) {
+    average = measured;
+  } else {
+    average += (measured > average ? kUp : kDown) * (measured - average);
+  }
+}
+
+}  // namespace
+
+StepBudget::StepBudget(double limit_ms, int max_tokens, double context_of_token)
+    : limit_ms_(limit_ms), max_tokens_(max_tokens), context_of_token_(context_of_token) {
+  MOEOPT_CHECK(limit_ms >= 0);
+  MOEOPT_CHECK(max_tokens > 0);
+  MOEOPT_CHECK(context_of_token > 0);
+}
+
+void StepBudget::record(const StepMeasurement& step) {
+  if (!(step.ms >= 0)) return;
+  if (step.prefill_tokens == 0) {
+    if (step.decode_sequences > 0) follow(decode_ms_, step.ms);
+    return;
+  }
+  const double share_ms = std::max(0.0, step.ms - (step.decode_sequences > 0 ? decode_ms_ : 0.0));
+  const double work = step.prefill_tokens + step.prefill_context / context_of_token_;
+  follow(token_ms_, share_ms / work);
+  largest_ = std::max(largest_, step.prefill_tokens);
+}
+
+// With t tokens from position p the work is t + (t * p + t * t / 2) / C; solved for t.
+int StepBudget::tokens_at(int position) const {
+  if (limit_ms_ == 0) return max_tokens_;
+  const int least = std::min(kLeastTokens, max_tokens_);
+  if (token_ms_ == 0)
+    return std::clamp(largest_ == 0 ? kFirstTokens : max_tokens_, least, max_tokens_);
+  const double work = limit_ms_ / token_ms_;
+  const double c = context_of_token_;
+  const double b = 1 + position / c;
+  const double tokens = c * (std::sqrt(b * b + 2 * work / c) - b);
+  // At most four times what was ever measured: small chunks say little about large ones.
+  const double most = std::min<double>(max_tokens_, 4.0 * std::max(largest_, kFirstTokens / 4));
+  return static_cast<int>(
+      std::clamp(tokens, static_cast<double>(least), std::max<double>(least, most)));
+}
+
+double context_of_equal_cost(const ModelSpec& spec) {
+  constexpr double kAttentionRate = 0.5;
+  double products = 0;
+  double per_position = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& a = layer.attention;
+    const double hidden = spec.hidden;
+    products += hidden * a.n_heads * (a.qk_head_dim + a.v_head_dim);
+    if (a.kind == AttentionKind::kMla) {
+      per_position += a.n_heads * (2.0 * a.kv_lora_rank + a.qk_rope_dim);
+    } else {
+      products += hidden * a.n_kv_heads * (a.qk_head_dim + a.v_head_dim);
+      per_position += a.n_heads * (a.qk_head_dim + a.v_head_dim);
+    }
+    if (layer.moe) {
+      products += 3 * hidden *
+                  (static_cast<double>(layer.moe->top_k) * layer.moe->intermediate +
+                   layer.moe->shared_intermediate);
+    } else {
+      products += 3 * hidden * layer.dense_intermediate;
+    }
+  }
+  if (per_position == 0) return 1e9;
+  return std::max(1.0, kAttentionRate * products / per_position);
+}
+
+}  // namespace moeopt
