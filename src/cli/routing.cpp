@@ -125,8 +125,9 @@ void add_routing(CLI::App& program, int& exit_code) {
   convert->add_option("file", *from, "Log")->required()->type_name("FILE");
   convert->add_option("out", *to, "New log: OUT.moer is binary, else JSON lines")->required();
   convert->callback([from, to, &exit_code] {
-    const std::uint64_t records = convert_log(*from, *to, to->extension() == ".moer");
-    write_output(fmt::format("{} records in {}\n", records, to->string()));
+    const ConvertedLog converted = convert_log(*from, *to, to->extension() == ".moer");
+    write_output(fmt::format("{} records in {}{}\n", converted.records, to->string(),
+                             converted.truncated ? "; the log was cut short" : ""));
     exit_code = 0;
   });
 

@@ -88,8 +88,8 @@ LogCheck check_log(const std::filesystem::path& file) {
   return check;
 }
 
-std::uint64_t convert_log(const std::filesystem::path& from, const std::filesystem::path& to,
-                          bool to_binary) {
+ConvertedLog convert_log(const std::filesystem::path& from, const std::filesystem::path& to,
+                         bool to_binary) {
   std::error_code failed;
   if (std::filesystem::equivalent(from, to, failed)) {
     throw_error(ErrorCode::kUsage, "{}: a log cannot be converted onto itself", from.string());
@@ -120,7 +120,7 @@ std::uint64_t convert_log(const std::filesystem::path& from, const std::filesyst
   write(encoder->totals(totals));
   out.close();
   if (!out.good()) throw_error(ErrorCode::kIo, "{}: cannot be written", to.string());
-  return reader->records();
+  return {reader->records(), reader->truncated()};
 }
 
 }  // namespace moeopt

@@ -19,9 +19,14 @@ struct LogCheck {
 // Reads the whole file. Errors as open_routing_log.
 LogCheck check_log(const std::filesystem::path& file);
 
-// Writes the log in the other format, request by request; returns the records copied. A foreign
-// log's missing header fields are filled from its records.
-std::uint64_t convert_log(const std::filesystem::path& from, const std::filesystem::path& to,
-                          bool to_binary);
+struct ConvertedLog {
+  std::uint64_t records = 0;
+  bool truncated = false;  // what was there of a cut log was copied
+};
+
+// Writes the log in the other format, request by request. A foreign log's missing header fields are
+// filled from its records, and named.
+ConvertedLog convert_log(const std::filesystem::path& from, const std::filesystem::path& to,
+                         bool to_binary);
 
 }  // namespace moeopt

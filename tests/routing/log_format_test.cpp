@@ -69,9 +69,9 @@ TEST(Convert, ThereAndBackIsTheSameFile) {
   totals.dropped_requests = 2;
   text += make_log_encoder(LogFormat::kJsonl)->totals(totals);
   std::ofstream(jsonl.path(), std::ios::binary) << text;
-  EXPECT_EQ(convert_log(jsonl.path(), binary.path(), true), 116u);
-  EXPECT_EQ(convert_log(binary.path(), back.path(), false), 116u);
-  EXPECT_EQ(convert_log(back.path(), again.path(), true), 116u);
+  EXPECT_EQ(convert_log(jsonl.path(), binary.path(), true).records, 116u);
+  EXPECT_EQ(convert_log(binary.path(), back.path(), false).records, 116u);
+  EXPECT_EQ(convert_log(back.path(), again.path(), true).records, 116u);
   EXPECT_EQ(bytes_of(back.path()), text);
   EXPECT_EQ(bytes_of(again.path()), bytes_of(binary.path()));
   EXPECT_LT(bytes_of(binary.path()).size() * 5, text.size());

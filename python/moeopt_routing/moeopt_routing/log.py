@@ -7,7 +7,11 @@ cut short is read up to its last full record.
 
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
+import subprocess
+import tempfile
 import zlib
 
 import numpy as np
@@ -20,6 +24,7 @@ HEADER_FIELDS = (
     "schema", "program", "model_id", "n_layers", "n_experts", "top_k", "router", "layers_logged",
     "seed", "started",
 )  # fmt: skip
+CONVERT_BYTES = 64 << 20  # below, starting a program costs more than it saves
 MAX_TOP_K = 64
 MAX_EXPERTS = 32767
 
@@ -120,12 +125,16 @@ class _Columns:
         return joined.astype(dtype, copy=False)
 
 
-def load(paths, keep_warmup=False):
+def load(paths, keep_warmup=False, program=None):
     """One log from a file or its parts. Replayed records stay in, marked; warm-up rows of foreign logs
-    are left out and counted unless `keep_warmup`."""
+    are left out and counted unless `keep_warmup`. `program`: the moeopt program, whose converter reads
+    large JSONL files several times faster than this package does; by default that of MOEOPT_PROGRAM or
+    the PATH, if there is one; "" for none."""
     if isinstance(paths, (str, pathlib.Path)):
         paths = [paths]
-    logs = [_load_file(pathlib.Path(path)) for path in paths]
+    if program is None:
+        program = os.environ.get("MOEOPT_PROGRAM") or shutil.which("moeopt") or ""
+    logs = [_load_file(pathlib.Path(path), program) for path in paths]
     log = logs[0] if len(logs) == 1 else _join(logs)
     if not len(log):
         raise LogError(f"{log.path}: no routes")
@@ -174,7 +183,7 @@ def _join(logs):
     )  # fmt: skip
 
 
-def _load_file(path):
+def _load_file(path, program):
     try:
         with open(path, "rb") as file:
             start = file.read(len(MAGIC))
@@ -184,9 +193,34 @@ def _load_file(path):
         raise LogError(f"{path}: the file is empty")
     if start == MAGIC:
         return _load_binary(path)
+    if program and path.stat().st_size >= CONVERT_BYTES:
+        log = _load_converted(path, program)
+        if log is not None:
+            return log
     from .jsonl import load_jsonl
 
     return load_jsonl(path)
+
+
+def _load_converted(path, program):
+    """By way of the binary format; None when the program cannot (this package then says why)."""
+    with tempfile.TemporaryDirectory(prefix="moeopt-routing-") as folder:
+        binary = pathlib.Path(folder) / "log.moer"
+        command = [program, "routing", "convert", str(path), str(binary)]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)
+        except OSError:
+            return None
+        if done.returncode != 0 or b"cut short" in done.stdout:
+            return None
+        log = _load_binary(binary)
+    log.path = str(path)
+    with open(path, "rb") as file:
+        first = _json(file.readline(1 << 20), f"{path}:1")
+    if first.get("type") == "meta":  # with fields that the converter does not know
+        log.missing = check_header(first, f"{path}:1")
+        log.header = {**log.header, **first}
+    return log
 
 
 def check_header(header, where):
@@ -206,7 +240,9 @@ def check_header(header, where):
         and all(isinstance(x, int) and 0 <= x < 32768 for x in layers)
     ):  # fmt: skip
         raise LogError(f'{where}: "layers_logged" is not a list of layer numbers')
-    return [field for field in HEADER_FIELDS if header.get(field) is None]
+    named = header.get("missing", [])  # by the converter, of another engine's log
+    named = named if isinstance(named, list) else []
+    return [field for field in HEADER_FIELDS if header.get(field) is None or field in named]
 
 
 def _load_binary(path):

@@ -19,7 +19,7 @@ RUN_OF_IDS = 64
 def warmup_rows(log):
     """Boolean mask of the records to leave out."""
     out = np.zeros(len(log), bool)
-    if log.header.get("schema"):
+    if "schema" not in log.missing:
         return out
     for layer in log.layers:
         rows = np.flatnonzero(log.layer == layer)
