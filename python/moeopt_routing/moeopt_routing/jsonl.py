@@ -157,7 +157,8 @@ class _Reader:
         kinds = frame.get_column("type").filter(other)
         if not kinds.is_in(TYPES).fill_null(False).all():
             self.complain(line, data)
-        if not (kinds == "totals").any() and not ((kinds == "meta").any() and line > 1):
+        second_header = (kinds == "meta").sum() > (1 if line == 1 else 0)
+        if not (kinds == "totals").any() and not second_header:
             return
         for i, text in enumerate(data.split(b"\n")):  # rare lines
             if b'"totals"' in text:

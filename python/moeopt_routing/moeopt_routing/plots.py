@@ -119,8 +119,7 @@ def pairs(log, layer):
     np.fill_diagonal(value, np.nan)
     limit = max(0.5, min(5.0, float(np.nanmax(np.abs(value)))))
     figure, axes = plt.subplots(figsize=(5.4, 4.4))
-    colours = matplotlib.colormaps["cividis"].copy()
-    colours.set_bad("white")
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="white")
     image = axes.imshow(value, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes)
     ticks = [t for t in range(-5, 6) if abs(t) <= limit]

@@ -111,8 +111,8 @@ class Report:
                           ("cached_tokens", "prompt tokens came from the prefix cache and were not routed again")):  # fmt: skip
             if log.totals.get(key):
                 self.say(f"{log.totals[key]:,} {text}.")
-        if log.replayed.any():
-            self.say(f"{int(log.replayed.sum()):,} records are of tokens computed again after preemption; they are left out.")
+        if log.totals.get("replayed_records"):
+            self.say(f"{log.totals['replayed_records']:,} records are of tokens computed again after preemption; they are left out.")
 
     def cost(self):
         timing = self.timing
@@ -246,9 +246,8 @@ def write_report(log, path, timing=None):
     """Writes the page; returns the sentences' numbers."""
     if log.replayed.any():
         clean = log.select(~log.replayed)
-        clean.replayed = clean.replayed.copy()
+        clean.totals = {**log.totals, "replayed_records": int(log.replayed.sum())}
         report = Report(clean, timing)
-        report.log.totals = {**log.totals, "replayed_records": int(log.replayed.sum())}
     else:
         report = Report(log, timing)
     text = report.build()
