@@ -41,7 +41,7 @@ std::string table(const std::vector<MethodResult>& results, bool simulated) {
       text += fmt::format("   {:.1f} + {:.1f} = {:.1f}", out.simulated->expert_us,
                           out.simulated->link_us, out.simulated->total_us());
     }
-    text += "\n";
+    text += result.note.empty() ? "\n" : "   (" + result.note + ")\n";
   }
   return text;
 }

@@ -28,6 +28,22 @@ std::vector<double> mean_share(std::span<const std::vector<double>> windows) {
   return shares(sum);
 }
 
+// Variance of a window's share against its mean share, beyond what counting rows would give
+// (Poisson).
+double true_spread(const ExpertHistory& history, std::span<const double> mean) {
+  double sum = 0;
+  double weight = 0;
+  for (const auto& window : history.windows) {
+    const double rows = std::accumulate(window.begin(), window.end(), 0.0);
+    for (std::size_t e = 0; e < mean.size(); ++e) {
+      const double even = mean[e] * rows;
+      sum += (window[e] - even) * (window[e] - even) - even;
+      weight += even * even;
+    }
+  }
+  return weight > 0 ? std::max(0.0, sum / weight) : 0.0;
+}
+
 // How a share may turn out: the forecast itself, and the forecast bent as each window was bent
 // against the mean of all. Weights of the scenarios add up to 1.
 Scenarios make_scenarios(const ExpertHistory& history, std::span<const double> expected) {
@@ -39,13 +55,16 @@ Scenarios make_scenarios(const ExpertHistory& history, std::span<const double> e
     return scenarios;
   }
   const std::vector<double> mean = mean_share(history.windows);
+  const double spread = true_spread(history, mean);
   for (const auto& window : history.windows) {
     const double rows = std::accumulate(window.begin(), window.end(), 0.0);
     if (rows <= 0) continue;
     std::vector<double> bent(expected.begin(), expected.end());
     for (std::size_t e = 0; e < bent.size(); ++e) {
-      constexpr double kPseudoRows = 4;  // few rows say little
-      bent[e] *= (window[e] + kPseudoRows) / (mean[e] * rows + kPseudoRows);
+      const double even = mean[e] * rows;
+      if (even <= 0) continue;
+      // What a window deviates by, less the part that counting alone explains.
+      bent[e] *= 1 + (window[e] / even - 1) * spread / (spread + 1 / even);
     }
     scenarios.rows.push_back(shares(bent));
   }

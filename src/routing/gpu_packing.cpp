@@ -195,7 +195,7 @@ void GpuPacking::gather(const Scenarios& scenarios, std::span<const float> toget
                         int n_experts) {
   if (n_gpus_ < 2) return;
   measure(scenarios);
-  const double bound = objective(scenarios) * (1 + 5e-4);
+  const double bound = objective(scenarios) * (1 + 2e-4);
   const auto n = static_cast<std::size_t>(n_experts);
   const auto pair = [&](int x, int y) {
     if (x < 0 || y < 0) return 0.0;

@@ -25,7 +25,7 @@ class GpuPacking {
 
   // Exchanges that lower the weighted mean over the scenarios of the busiest GPU's load.
   void even_out(const Scenarios& scenarios);
-  // Exchanges that keep that load (within a 2000th) and bring experts that are chosen together
+  // Exchanges that keep that load (within a 5000th) and bring experts that are chosen together
   // ([n_experts, n_experts] counts) onto one GPU.
   void gather(const Scenarios& scenarios, std::span<const float> together, int n_experts);
 

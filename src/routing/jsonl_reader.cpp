@@ -270,7 +270,8 @@ bool JsonlReader::next(RequestRoutes& routes) {
   while (true) {
     const Kind kind = read_line();
     if (kind == Kind::kEnd) {
-      if (rows_ < announced_tokens_) truncated_ = true;
+      const std::uint64_t cells = announced_ ? announced_tokens_ * header_.layers.size() : 0;
+      if (rows_ < announced_tokens_ || filled_cells_ < cells) truncated_ = true;
       return flush(routes);
     }
     if (kind == Kind::kRequest) {

@@ -23,6 +23,7 @@ struct PlacementScore {
 
 struct MethodResult {
   std::string name;  // "contiguous", "greedy", "eplb", "balanced"
+  std::string note;  // for people; may be empty
   std::vector<LayerPlacement> layers;
   PlacementScore fitted, held_out;
 };
