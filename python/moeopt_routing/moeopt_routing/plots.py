@@ -72,8 +72,9 @@ def heatmap(log):
     figure, axes = plt.subplots(figsize=(7.5, max(2.2, min(9, 0.16 * n_layers + 1.6))))
     image = axes.imshow(value, aspect="auto", cmap="cividis", vmin=-limit, vmax=limit, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, pad=0.01)
-    ticks = [t for t in (-4, -3, -2, -1, 0, 1, 2, 3, 4) if abs(t) <= limit]
-    bar.set_ticks(ticks, labels=[f"{2.0**t:g}×" for t in ticks])
+    every = 1 if limit >= 1.5 else 0.5 if limit >= 0.75 else 0.25
+    ticks = [t for t in np.arange(-4, 4.1, every) if abs(t) <= limit]
+    bar.set_ticks(ticks, labels=[f"{2.0**t:.2g}×" for t in ticks])
     bar.set_label("load over uniform")
     if n_layers <= 20:
         axes.set_yticks(np.arange(n_layers), [str(x) for x in log.layers])
@@ -167,7 +168,7 @@ def coverage(log):
     axes.plot([0, 100], [0, 100], color=GREY, ls=":", lw=1, label="rows, if all experts were alike")
     axes.set_xlabel("busiest experts kept, %")
     axes.set_ylabel("served, %")
-    axes.legend(frameon=False, fontsize=7.5, loc="lower right")
+    axes.legend(frameon=False, fontsize=7.5, loc="upper left")
     axes.set_title(title(log, "How few experts serve how much"), loc="left")
     return figure
 
