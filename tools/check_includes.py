@@ -25,7 +25,7 @@ ARROWS = {
     "cuda": ["backend"],
     "cuda/moe": [],
     "kv": ["tensor"],
-    "routing": ["base"],
+    "routing": ["tensor"],
     "engine": ["backend", "kv", "text", "routing"],
     "serve": ["engine"],
     "bench": ["base"],

@@ -38,11 +38,22 @@ struct SampledToken {
   bool finite;                        // false: the row's logits held NaN; `id` is meaningless
 };
 
+// Which experts each row of a step went to: [n_moe_layers, n_tokens, top_k], MoE layers in the
+// model's order, rows in the plan's, slots in the router's order. A layer with fewer than top_k
+// slots ends in id -1, weight 0. Empty unless set_record_routes(true).
+struct StepRoutes {
+  std::span<const std::int16_t> ids;
+  std::span<const float> weights;
+  int n_tokens = 0;
+  int top_k = 0;
+};
+
 // Valid until the next launch() but one; owned by the backend.
 struct StepResult {
   std::span<const SampledToken> sampled;
   std::span<const float> logits;                 // rows with kWantLogits, [rows, vocab]
   std::span<const std::uint32_t> expert_counts;  // [n_layers, max experts]: rows routed, this step
+  StepRoutes routes = {};
 };
 
 class Backend {
@@ -74,6 +85,10 @@ class Backend {
   virtual void prepare(const StepPlan& plan) = 0;
   virtual Ticket launch() = 0;
   virtual StepResult wait(Ticket ticket) = 0;
+
+  // From the next step on each StepResult has its routes. Before the first launch; the memory was
+  // planned (ExecutionLimits::record_routes). Error(kUnsupported) from a backend that cannot.
+  virtual void set_record_routes(bool record);
 
   // How many layers' keys and values of a launched step with signal_kv are in place. Any thread.
   virtual int kv_layers_done(Ticket ticket) const = 0;

@@ -8,11 +8,11 @@
 #include "cli/evaluation.h"
 #include "cli/generate.h"
 #include "cli/npy.h"
+#include "cli/routing_flags.h"
 #include "cli/session.h"
 #include "cli/settings_flags.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
-#include "engine/scoring.h"
 
 namespace moeopt::cli {
 namespace {
@@ -28,17 +28,16 @@ struct EvalFlags {
   int max_tokens = 200;
   bool json = false;
   SettingsFlags settings;
+  RoutingFlags routing;
 };
 
 void write_logits(Session& session, const EvalFlags& flags) {
   const auto vocab = static_cast<std::size_t>(session.spec().vocab);
   std::vector<float> rows;
   rows.reserve(flags.ids.size() * vocab);
-  score(session.backend(), flags.ids, session.plan().limits.max_logit_rows,
-        [&rows](int, std::span<const float> row) {
-          rows.insert(rows.end(), row.begin(), row.end());
-        });
-  session.engine().forget_prefixes();  // their blocks were written over
+  session.score(flags.ids, [&rows](int, std::span<const float> row) {
+    rows.insert(rows.end(), row.begin(), row.end());
+  });
   write_file(flags.logits, npy_bytes(rows, flags.ids.size(), vocab));
 }
 
@@ -84,9 +83,11 @@ int eval(const EvalFlags& flags) {
   options.settings = flags.settings.load();
   const bool needs_text = !flags.perplexity.empty() || !flags.answers.empty();
   options.with_text = needs_text;
+  options.record_routes = flags.routing.wanted();
   Session session(std::move(options));
   if (needs_text) session.require_tokenizer();
   session.start();
+  const auto routing = flags.routing.start(session);
 
   nlohmann::ordered_json out;
   std::string text;
@@ -127,6 +128,7 @@ int eval(const EvalFlags& flags) {
                     result.right, result.asked);
   }
   out["backend"] = session.backend().name();
+  if (routing) text += routing->finish(out);
   write_output(flags.json ? out.dump() + "\n" : text);
   return 0;
 }
@@ -156,6 +158,7 @@ void add_eval(CLI::App& program, int& exit_code) {
       ->check(CLI::PositiveNumber);
   verb->add_flag("--json", flags->json, "One JSON object");
   flags->settings.add_to(*verb);
+  flags->routing.add_to(*verb);
   verb->callback([flags, &exit_code] { exit_code = eval(*flags); });
 }
 

@@ -20,16 +20,14 @@ Perplexity perplexity(Session& session, std::span<const std::int32_t> ids,
     const auto window =
         ids.subspan(begin, std::min<std::size_t>(kPerplexityWindow, ids.size() - begin));
     if (window.size() < 2) break;
-    score(session.backend(), window, session.plan().limits.max_logit_rows,
-          [&](int position, std::span<const float> logits) {
-            const auto next = static_cast<std::size_t>(position) + 1;
-            if (next == window.size()) return;
-            sum += negative_log_likelihood(logits, window[next]);
-            result.scored += 1;
-          });
+    session.score(window, [&](int position, std::span<const float> logits) {
+      const auto next = static_cast<std::size_t>(position) + 1;
+      if (next == window.size()) return;
+      sum += negative_log_likelihood(logits, window[next]);
+      result.scored += 1;
+    });
     on_progress(static_cast<double>(begin + window.size()) / static_cast<double>(ids.size()));
   }
-  session.engine().forget_prefixes();  // their blocks were written over
   if (result.scored == 0) throw_error(ErrorCode::kUsage, "the text has fewer than two tokens");
   result.value = std::exp(sum / static_cast<double>(result.scored));
   return result;

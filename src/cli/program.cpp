@@ -48,6 +48,9 @@ int run_program(int argc, char** argv) {
   add_inspect(program, result);
   add_plan(program, result);
   add_tokenize(program, result);
+  add_profile(program, result);
+  add_routing(program, result);
+  add_placement(program, result);
   add_doctor(program, result);
   add_bench(program, result);
 

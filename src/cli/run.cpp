@@ -11,6 +11,7 @@
 #include "cli/chat_loop.h"
 #include "cli/generate.h"
 #include "cli/report.h"
+#include "cli/routing_flags.h"
 #include "cli/run_options.h"
 #include "cli/session.h"
 #include "cli/settings_flags.h"
@@ -28,6 +29,7 @@ struct RunFlags {
   bool json = false, report = false, dry_run = false;
   SamplingFlags sampling;
   SettingsFlags settings;
+  RoutingFlags routing;
   CLI::Option* prompt_option = nullptr;
   CLI::Option* chat_option = nullptr;
 };
@@ -93,6 +95,7 @@ int run(RunFlags& flags) {
   options.model = flags.model;
   options.backend = flags.backend;
   options.settings = flags.settings.load();
+  options.record_routes = flags.routing.wanted();
   Session session(std::move(options));
   if (flags.dry_run) {
     write_output(
@@ -107,6 +110,7 @@ int run(RunFlags& flags) {
     session.require_tokenizer();
     session.start();
     const auto make_request = [&] { return flags.sampling.request(session.defaults()); };
+    const auto routing = flags.routing.start(session);
     const int code = chat_loop(session, make_request, flags.system);
     if (flags.report) write_output("\n" + report_text(report_of(session)));
     return code;
@@ -120,6 +124,7 @@ int run(RunFlags& flags) {
     request.prompt = session.encode_prompt(flags.prompt);
   }
   session.start();
+  const auto routing = flags.routing.start(session);
   return answer(flags, session, std::move(request));
 }
 
@@ -150,6 +155,7 @@ void add_run(CLI::App& program, int& exit_code) {
       ->envname("MOEOPT_DRY_RUN");
   flags->sampling.add_to(*verb);
   flags->settings.add_to(*verb);
+  flags->routing.add_to(*verb);
   verb->footer(
       "Without --prompt and --chat: a conversation on a terminal, else the prompt is read\n"
       "from standard input.");

@@ -10,6 +10,7 @@
 #include "cli/terminal.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/ops.h"
+#include "engine/scoring.h"
 #include "model/check_weights.h"
 #include "model/parse.h"
 
@@ -57,6 +58,7 @@ Session::Session(SessionOptions options) : options_(std::move(options)) {
   input.scratch = [this](const ModelSpec& spec, int max_rows, std::int64_t max_context) {
     return ops_->scratch_bytes(spec, max_rows, static_cast<int>(max_context));
   };
+  input.record_routes = options_.record_routes;
   plan_ = plan_memory(input);
 
   if (!options_.with_text) return;
@@ -94,6 +96,7 @@ void Session::start() {
   }
 #endif
   ledger_.emplace(plan_.optimisations);
+  if (options_.record_routes) backend_->set_record_routes(true);
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
   options.max_step_tokens = plan_.limits.max_step_tokens;
@@ -131,6 +134,19 @@ EngineCounters Session::engine_counters() const {
 
 Backend::Counters Session::backend_counters() const {
   return service_ ? service_->snapshot().backend : backend_->counters();
+}
+
+void Session::set_route_sink(RouteSink* sink) {
+  route_sink_ = sink;
+  engine_->set_route_sink(sink);
+}
+
+void Session::score(std::span<const std::int32_t> ids,
+                    const std::function<void(int, std::span<const float>)>& on_row) {
+  constexpr std::uint64_t kScored = std::uint64_t{1} << 63;  // beside the engine's requests
+  moeopt::score(*backend_, ids, plan_.limits.max_logit_rows, on_row, route_sink_,
+                kScored + n_scored_++);
+  engine_->forget_prefixes();  // their blocks were written over
 }
 
 const Tokenizer& Session::require_tokenizer() const {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,10 @@ struct SessionOptions {
   std::string model;            // path or name
   std::string backend = "cpu";  // "cpu" or "reference"
   Settings settings;
-  bool with_text = true;  // false: no tokenizer is read
+  bool with_text = true;       // false: no tokenizer is read
   // What start() is doing and how far it is, 0 to 1; beside the bar on a terminal.
   std::function<void(const std::string& what, double fraction)> on_progress;
+  bool record_routes = false;  // the backend keeps each step's routes, for a routing log
 };
 
 class Session {
@@ -56,6 +58,11 @@ class Session {
   // After start().
   Backend& backend() { return *backend_; }
   Engine& engine() { return *engine_; }
+  // The engine's, and that of scored texts.
+  void set_route_sink(RouteSink* sink);
+  // As engine/scoring.h, on this session's backend, recorded when there is a route sink.
+  void score(std::span<const std::int32_t> ids,
+             const std::function<void(int position, std::span<const float> logits)>& on_row);
   // Any thread, after serve().
   std::vector<OptimisationState> optimisations() const { return ledger_->states(); }
 
@@ -90,6 +97,8 @@ class Session {
   std::optional<OptimisationLedger> ledger_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<EngineService> service_;
+  RouteSink* route_sink_ = nullptr;
+  std::uint64_t n_scored_ = 0;
 };
 
 }  // namespace moeopt::cli

@@ -7,6 +7,10 @@
 
 namespace moeopt::cli {
 
+std::string program_name() {
+  return fmt::format("moeopt {} ({})", MOEOPT_VERSION, MOEOPT_COMMIT);
+}
+
 std::string version_text() {
   std::string isas;
   for (const Isa isa : supported_isas()) {

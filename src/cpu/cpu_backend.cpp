@@ -128,6 +128,32 @@ void CpuBackend::bind_buffers() {
     step.expert_counts =
         buffer<std::uint32_t>("expert_counts", n * counts).subspan(i * counts, counts);
   }
+  if (limits_.record_routes) bind_routes(rows, top_k);
+}
+
+void CpuBackend::bind_routes(std::size_t rows, std::size_t top_k) {
+  n_moe_layers_ = static_cast<std::size_t>(std::ranges::count_if(
+      spec_.layers, [](const LayerSpec& layer) { return layer.moe.has_value(); }));
+  route_top_k_ = static_cast<int>(top_k);
+  const std::size_t slots = n_moe_layers_ * rows * top_k;
+  if (slots == 0) return;
+  const std::size_t n = steps_.size();
+  const auto memory =
+      buffer<std::byte>("routes", n * slots * (sizeof(float) + sizeof(std::int16_t)));
+  const auto weights = buffer<float>("routes", n * slots);
+  const std::span<std::int16_t> ids(
+      reinterpret_cast<std::int16_t*>(memory.data() + weights.size_bytes()), n * slots);
+  for (std::size_t i = 0; i < n; ++i) {
+    steps_[i]->route_weights = weights.subspan(i * slots, slots);
+    steps_[i]->route_ids = ids.subspan(i * slots, slots);
+  }
+}
+
+void CpuBackend::set_record_routes(bool record) {
+  const std::lock_guard lock(mutex_);
+  MOEOPT_CHECK(launched_ == 0u);
+  MOEOPT_CHECK(record <= limits_.record_routes);  // planned
+  record_routes_ = record;
 }
 
 void CpuBackend::bind_slot(int slot, const SamplingParams& params,
@@ -214,7 +240,15 @@ StepResult CpuBackend::wait(Ticket ticket) {
   return {step.sampled.first(static_cast<std::size_t>(step.n_sampled)),
           step.logits.first(static_cast<std::size_t>(step.n_wanted_logits) *
                             static_cast<std::size_t>(spec_.vocab)),
-          step.expert_counts};
+          step.expert_counts, routes_of(step)};
+}
+
+StepRoutes CpuBackend::routes_of(const Step& step) const {
+  if (!record_routes_ || n_moe_layers_ == 0) return {};
+  const std::size_t n_tokens = step.plan.tokens().size();
+  const std::size_t slots = n_moe_layers_ * n_tokens * static_cast<std::size_t>(route_top_k_);
+  return {step.route_ids.first(slots), step.route_weights.first(slots), static_cast<int>(n_tokens),
+          route_top_k_};
 }
 
 int CpuBackend::kv_layers_done(Ticket ticket) const {
@@ -263,6 +297,11 @@ void CpuBackend::run(Step& step) {
   forward.logit_rows = logit_rows_.first(n_logit_rows);
   forward.logits = step.logits;
   forward.expert_counts = step.expert_counts;
+  if (record_routes_) {
+    forward.route_ids = step.route_ids;
+    forward.route_weights = step.route_weights;
+    forward.route_top_k = route_top_k_;
+  }
   forward.kv_layers_done = plan.signal_kv() ? &step.kv_layers_done : nullptr;
   forward_->run(forward);
   sample(step);

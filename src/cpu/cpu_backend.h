@@ -47,6 +47,7 @@ class CpuBackend final : public Backend {
   void prepare(const StepPlan& plan) override;
   Ticket launch() override;
   StepResult wait(Ticket ticket) override;
+  void set_record_routes(bool record) override;
   int kv_layers_done(Ticket ticket) const override;
   Counters counters() const override;
 
@@ -64,6 +65,8 @@ class CpuBackend final : public Backend {
     std::span<SampledToken> sampled;
     std::span<TokenLogprob> logprobs;
     std::span<std::uint32_t> expert_counts;
+    std::span<std::int16_t> route_ids;  // room for a full step; empty without record_routes
+    std::span<float> route_weights;
     int n_sampled = 0;
     int n_wanted_logits = 0;
     std::exception_ptr failure;
@@ -74,6 +77,8 @@ class CpuBackend final : public Backend {
   template <typename T>
   std::span<T> buffer(std::string_view name, std::size_t elements);
   void bind_buffers();
+  StepRoutes routes_of(const Step& step) const;
+  void bind_routes(std::size_t rows, std::size_t top_k);
   Step& step_of(std::uint64_t ticket) { return *steps_[ticket % kStepsInFlight]; }
   const Step& step_of(std::uint64_t ticket) const { return *steps_[ticket % kStepsInFlight]; }
   void check_plan(const StepPlan& plan) const;
@@ -106,6 +111,9 @@ class CpuBackend final : public Backend {
   std::uint64_t launched_ = 0;  // tickets; guarded by mutex_
   std::uint64_t done_ = 0;
   bool prepared_ = false;
+  bool record_routes_ = false;  // set before the first launch
+  int route_top_k_ = 0;
+  std::size_t n_moe_layers_ = 0;
   bool stop_ = false;
   std::thread worker_;  // last: it uses everything above
 };

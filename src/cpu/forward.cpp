@@ -18,6 +18,8 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, CpuOps& ops, con
       buffers_(buffers) {
   MOEOPT_CHECK(kv.size() >= layout.block_bytes() * static_cast<std::uint64_t>(kv_blocks) *
                                 static_cast<std::uint64_t>(layout.n_layers));
+  int n_moe = 0;
+  for (const LayerSpec& layer : spec.layers) moe_index_.push_back(layer.moe ? n_moe++ : -1);
 }
 
 int Forward::max_experts(const ModelSpec& spec) {
@@ -177,6 +179,25 @@ void Forward::feed_forward(const ForwardStep& step, int layer) {
   if (spec.moe->shared_intermediate > 0) count_fp8(w.moe.shared.gate, 3);
   counters_.moe_layer_launches.fetch_add(1, std::memory_order_relaxed);
   counters_.expert_rows.fetch_add(routed, std::memory_order_relaxed);
+  if (!step.route_ids.empty()) keep_routes(step, layer, routing);
+}
+
+void Forward::keep_routes(const ForwardStep& step, int layer, const Routing& routing) const {
+  const auto rows = step.ids.size();
+  const auto width = static_cast<std::size_t>(step.route_top_k);
+  const auto top_k = routing.experts.size() / rows;
+  const std::size_t first =
+      static_cast<std::size_t>(moe_index_[static_cast<std::size_t>(layer)]) * rows * width;
+  for (std::size_t row = 0; row < rows; ++row) {
+    const auto ids = step.route_ids.subspan(first + row * width, width);
+    const auto weights = step.route_weights.subspan(first + row * width, width);
+    for (std::size_t slot = 0; slot < width; ++slot) {
+      const bool filled = slot < top_k;
+      ids[slot] = filled ? static_cast<std::int16_t>(routing.experts[row * top_k + slot])
+                         : std::int16_t{-1};
+      weights[slot] = filled ? routing.weights[row * top_k + slot] : 0.0f;
+    }
+  }
 }
 
 void Forward::project_logits(const ForwardStep& step) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "cpu/ops.h"
 #include "cpu/weights.h"
@@ -31,6 +32,10 @@ struct ForwardStep {
   std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted
   std::span<float> logits;                   // [logit_rows, vocab]
   std::span<std::uint32_t> expert_counts;    // [layers, max experts], added to
+  // Empty, or [MoE layers, rows, route_top_k]: where to keep what the routers chose.
+  std::span<std::int16_t> route_ids;
+  std::span<float> route_weights;
+  int route_top_k = 0;
   std::atomic<int>* kv_layers_done =
       nullptr;  // raised as each layer's keys and values are in place
 };
@@ -61,6 +66,7 @@ class Forward {
   void attend_gqa(const ForwardStep& step, int layer);
   void attend_mla(const ForwardStep& step, int layer);
   void feed_forward(const ForwardStep& step, int layer);
+  void keep_routes(const ForwardStep& step, int layer, const Routing& routing) const;
   void project_logits(const ForwardStep& step);
   void publish_kv(const ForwardStep& step, int layer) const;
   KvBlocks blocks_of(int layer) const;
@@ -74,6 +80,7 @@ class Forward {
   int kv_blocks_;
   ForwardBuffers buffers_;
   ForwardCounters counters_;
+  std::vector<int> moe_index_;  // of each layer among the MoE layers, -1 for a dense one
 };
 
 }  // namespace moeopt::cpu

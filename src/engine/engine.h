@@ -22,6 +22,7 @@
 #include "engine/step_budget.h"
 #include "kv/kv_cache.h"
 #include "routing/expert_counts.h"
+#include "routing/route_sink.h"
 #include "text/tokenizer.h"
 
 namespace moeopt {
@@ -77,6 +78,10 @@ class Engine {
   // Only while idle.
   void forget_prefixes();
 
+  // Hands each step's routes to `sink`, from now on (null: no longer); the backend keeps them
+  // (Backend::set_record_routes). The sink outlives the engine's steps.
+  void set_route_sink(RouteSink* sink) { route_sink_ = sink; }
+
   void set_queue_timeout(std::chrono::milliseconds timeout) { options_.queue_timeout = timeout; }
   // Called when counters have changed: before the events of a step are sent, and after the step.
   void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
@@ -128,6 +133,7 @@ class Engine {
   // engine_delivery.cpp
   void deliver_oldest();
   void measure(const InFlight& done);
+  void hand_over_routes(const ScheduledStep& step, const StepRoutes& routes);
   void take_scores(const ScheduledStep& step, std::span<const float> logits);
   void take_sample(Sequence& sequence, const SampledToken& token);
   void keep_blocks(const ScheduledStep& step);
@@ -158,6 +164,8 @@ class Engine {
   Counters counters_;
   StepTimeHistogram step_time_;
   ExpertCounts expert_counts_;
+  RouteSink* route_sink_ = nullptr;
+  std::vector<RouteRun> route_runs_;
   int failures_in_a_row_ = 0;
   std::string last_failure_;
   std::function<void()> observer_;

@@ -45,6 +45,7 @@ void Engine::deliver_oldest() {
     part.sequence->n_computed += part.n_tokens;
   }
   if (!result.expert_counts.empty()) expert_counts_.add(result.expert_counts);
+  if (route_sink_ != nullptr) hand_over_routes(done.step, result.routes);
   take_scores(done.step, result.logits);
   MOEOPT_CHECK(result.sampled.size() == done.step.sampled.size());
   for (std::size_t i = 0; i < result.sampled.size(); ++i) {
@@ -60,6 +61,22 @@ void Engine::deliver_oldest() {
   keep_blocks(done.step);
   notify_observer();
   send_pending();
+}
+
+// Rows launched for a sequence that has ended meanwhile are nobody's traffic.
+void Engine::hand_over_routes(const ScheduledStep& step, const StepRoutes& routes) {
+  route_runs_.clear();
+  int row = 0;
+  for (const ScheduledStep::Part& part : step.parts) {
+    const Sequence& sequence = *part.sequence;
+    if (!sequence.finished) {
+      route_runs_.push_back({sequence.state->id, sequence.choice, row, part.n_tokens,
+                             part.first_position, sequence.n_prompt()});
+    }
+    row += part.n_tokens;
+  }
+  if (route_runs_.empty()) return;
+  route_sink_->on_routes(route_runs_, {routes.ids, routes.weights, routes.n_tokens, routes.top_k});
 }
 
 void Engine::measure(const InFlight& done) {
@@ -140,6 +157,7 @@ void Engine::keep_blocks(const ScheduledStep& step) {
 
 void Engine::decide(Sequence& sequence, FinishReason reason) {
   sequence.finished = true;
+  if (route_sink_ != nullptr) route_sink_->on_finished(sequence.state->id, sequence.choice);
   switch (reason) {
     case FinishReason::kNone:
       break;

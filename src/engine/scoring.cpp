@@ -11,7 +11,8 @@
 namespace moeopt {
 
 void score(Backend& backend, std::span<const std::int32_t> ids, int max_rows,
-           const std::function<void(int, std::span<const float>)>& on_row) {
+           const std::function<void(int, std::span<const float>)>& on_row, RouteSink* sink,
+           std::uint64_t request) {
   const auto vocab = static_cast<std::size_t>(backend.model().vocab);
   if (ids.empty()) throw_error(ErrorCode::kUsage, "no token ids to score");
   for (const std::int32_t id : ids) {
@@ -49,10 +50,21 @@ void score(Backend& backend, std::span<const std::int32_t> ids, int max_rows,
     backend.prepare(plan);
     const StepResult result = backend.wait(backend.launch());
     MOEOPT_CHECK(result.logits.size() == part.size() * vocab);
+    if (sink != nullptr) {
+      const RouteRun run{request,
+                         0,
+                         0,
+                         static_cast<int>(part.size()),
+                         static_cast<int>(begin),
+                         static_cast<int>(ids.size())};
+      const StepRoutes& routes = result.routes;
+      sink->on_routes({&run, 1}, {routes.ids, routes.weights, routes.n_tokens, routes.top_k});
+    }
     for (std::size_t i = 0; i < part.size(); ++i) {
       on_row(static_cast<int>(begin + i), result.logits.subspan(i * vocab, vocab));
     }
   }
+  if (sink != nullptr) sink->on_finished(request, 0);
 }
 
 double negative_log_likelihood(std::span<const float> logits, std::int32_t id) {

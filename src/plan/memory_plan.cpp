@@ -216,6 +216,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
 
   AskedLimits asked =
       asked_limits(*input.spec, plan.settings, plan.hardware.kind, input.max_logit_rows);
+  asked.limits.record_routes = input.record_routes;
   OptimisationContext context{input.spec, input.hardware, plan.ranks, asked.limits.max_step_tokens,
                               asked.limits.max_model_len};
   plan_optimisations(plan.settings, context);  // a requirement fails before the memory does

@@ -83,6 +83,7 @@ struct PlanInput {
   ScratchFormula scratch;
   // Rows of one step whose logits are returned, for `eval`; 0: one a sequence.
   int max_logit_rows = 0;
+  bool record_routes = false;  // room for each step's expert ids, for a routing log
 };
 
 // Error(kDoesNotFit) says what would; Error(kRequirement) when a required optimisation is declined;

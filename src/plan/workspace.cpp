@@ -24,7 +24,7 @@ std::uint64_t product(std::int64_t a, std::int64_t b) {
 // The widest of what the layers need; layers may differ.
 struct Widths {
   int query = 0, key = 0, value = 0, query_lora = 0, latent = 0, context = 0;
-  int top_k = 0, experts = 0, slot_intermediate = 0, plain_intermediate = 0;
+  int top_k = 0, experts = 0, moe_layers = 0, slot_intermediate = 0, plain_intermediate = 0;
 };
 
 Widths widths_of(const ModelSpec& spec) {
@@ -42,6 +42,7 @@ Widths widths_of(const ModelSpec& spec) {
     }
     w.plain_intermediate = std::max(w.plain_intermediate, layer.dense_intermediate);
     if (!layer.moe) continue;
+    w.moe_layers += 1;
     w.top_k = std::max(w.top_k, layer.moe->top_k);
     w.experts = std::max(w.experts, layer.moe->n_experts);
     w.slot_intermediate = std::max(w.slot_intermediate, layer.moe->intermediate);
@@ -112,6 +113,10 @@ std::vector<WorkspaceBuffer> cpu_workspace(const ModelSpec& spec, const Executio
   add("sort", product(spec.vocab, 1) * (2 * kFloatBytes + sizeof(std::int32_t)));
   add("expert_counts", 2 * product(static_cast<std::int64_t>(spec.layers.size()), w.experts) *
                            sizeof(std::uint32_t));
+  if (limits.record_routes) {
+    add("routes", 2 * product(rows, w.top_k) * product(w.moe_layers, 1) *
+                      (sizeof(std::int16_t) + kFloatBytes));
+  }
   add("step_plans", 2 * step_plan_bytes(limits));
   add("step_rows",
       (3 * product(rows, 1) + product(limits.max_logit_rows, 1)) * sizeof(std::int32_t));

@@ -20,7 +20,8 @@ struct ExecutionLimits {
   int max_logit_rows = 0;          // rows of one step whose logits are computed
   std::int64_t max_model_len = 0;  // tokens of one sequence
   int block_tokens = 16;
-  int kv_blocks = 0;  // of each layer
+  int kv_blocks = 0;           // of each layer
+  bool record_routes = false;  // keep each step's expert ids and weights for a routing log
 
   int blocks_per_sequence() const {
     return static_cast<int>((max_model_len + block_tokens - 1) / block_tokens);
@@ -47,6 +48,7 @@ using ScratchFormula =
 //                              a bit for each id that a grammar allows
 //   sort                       [vocab] logit, and candidate of weight and id: one row
 //   expert_counts              [2, layers, experts] uint32
+//   routes                     [2, MoE layers, T, top_k] int16 ids and weights, with record_routes
 //   step_plans                 2 plans of StepPlan's layout
 //   step_rows, step_sequences  ids, positions, sampled rows; where each sequence's rows lie
 //   vectors                    norms and biases as float32

@@ -1,0 +1,151 @@
+#include "routing/log_writer.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace moeopt {
+
+RoutingLogWriter::RoutingLogWriter(LogWriterOptions options, RoutingHeader header)
+    : options_(std::move(options)),
+      header_(std::move(header)),
+      encoder_(make_log_encoder(options_.format)) {
+  open_part();
+  thread_ = std::thread([this] { work(); });
+}
+
+RoutingLogWriter::~RoutingLogWriter() {
+  close();
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+std::filesystem::path RoutingLogWriter::part_path() const {
+  if (header_.part == 0) return options_.file;
+  return options_.file.string() + fmt::format(".{}", header_.part);
+}
+
+void RoutingLogWriter::open_part() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  const std::string path = part_path().string();
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) {
+    throw_error(ErrorCode::kIo, "{}: cannot be opened for writing: {}", path, std::strerror(errno));
+  }
+  part_bytes_ = 0;
+  write_bytes(encoder_->header(header_));
+}
+
+void RoutingLogWriter::write_bytes(std::string_view bytes) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      throw_error(ErrorCode::kIo, "{}: writing failed: {}", part_path().string(),
+                  std::strerror(errno));
+    }
+    done += static_cast<std::size_t>(n);
+  }
+  part_bytes_ += bytes.size();
+  const std::lock_guard lock(mutex_);
+  state_.bytes_written += bytes.size();
+}
+
+bool RoutingLogWriter::submit(RequestRoutes routes) {
+  const std::size_t bytes = routes.bytes();
+  {
+    const std::lock_guard lock(mutex_);
+    if (!state_.error.empty() || closing_ || queued_bytes_ + bytes > options_.queue_bytes) {
+      state_.totals.dropped_requests += 1;
+      state_.totals.dropped_tokens += routes.tokens();
+      return false;
+    }
+    queued_bytes_ += bytes;
+    queue_.push_back(std::move(routes));
+  }
+  changed_.notify_one();
+  return true;
+}
+
+void RoutingLogWriter::count_dropped(std::uint64_t tokens) {
+  const std::lock_guard lock(mutex_);
+  state_.totals.dropped_requests += 1;
+  state_.totals.dropped_tokens += tokens;
+}
+
+void RoutingLogWriter::count_unsampled() {
+  const std::lock_guard lock(mutex_);
+  state_.totals.unsampled_requests += 1;
+}
+
+RoutingLogWriter::State RoutingLogWriter::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+void RoutingLogWriter::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  changed_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void RoutingLogWriter::write_request(const RequestRoutes& routes) {
+  if (part_bytes_ >= options_.rotate_bytes) {
+    write_bytes(encoder_->totals(state().totals));
+    header_.part += 1;
+    open_part();
+    const std::lock_guard lock(mutex_);
+    state_.parts += 1;
+  }
+  std::string bytes;
+  const RoutingTotals totals = state().totals;
+  if (totals.dropped_requests != dropped_logged_) {
+    dropped_logged_ = totals.dropped_requests;
+    bytes = encoder_->totals(totals);
+  }
+  bytes += encoder_->request(header_, routes);
+  write_bytes(bytes);
+  const std::lock_guard lock(mutex_);
+  state_.totals.requests += 1;
+  state_.totals.tokens += routes.tokens();
+  state_.totals.replayed_tokens += routes.replayed_tokens();
+  state_.totals.cached_tokens += routes.cached_tokens;
+}
+
+void RoutingLogWriter::work() {
+  std::unique_lock lock(mutex_);
+  try {
+    while (true) {
+      changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
+      if (queue_.empty()) break;
+      const RequestRoutes routes = std::move(queue_.front());
+      queue_.pop_front();
+      const std::size_t bytes = routes.bytes();
+      lock.unlock();
+      write_request(routes);
+      lock.lock();
+      queued_bytes_ -= bytes;
+    }
+    const RoutingTotals totals = state_.totals;
+    lock.unlock();
+    write_bytes(encoder_->totals(totals));
+  } catch (const Error& error) {
+    log::error("the routing log ends here: {}", error.what());
+    if (!lock.owns_lock()) lock.lock();
+    state_.error = error.what();
+    state_.totals.dropped_requests += queue_.size() + 1;  // the one being written, too
+    for (const RequestRoutes& routes : queue_) state_.totals.dropped_tokens += routes.tokens();
+    queue_.clear();
+    queued_bytes_ = 0;
+  }
+}
+
+}  // namespace moeopt
