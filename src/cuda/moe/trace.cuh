@@ -28,7 +28,7 @@ struct TraceRecord {
 inline constexpr int kTraceRecords = 512;  // of a role in a block
 
 #if defined(MOEOPT_MOE_TRACE)
-__device__ TraceRecord*
+static __device__ TraceRecord*
     trace_buffer;  // [blocks][TraceRole::kCount][kTraceRecords], zeroed; or null
 
 class Tracer {
