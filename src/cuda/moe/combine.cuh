@@ -61,8 +61,8 @@ __device__ void combine_columns(const Params& p, const Run& run, const int (&tok
 }
 
 // A token without rows here (no local expert, no shared one) waits for nothing and gets zeros.
-__device__ __noinline__ void combine_task(const Params& p, const Run& run, const Task& task,
-                                          int consumer) {
+inline __device__ __noinline__ void combine_task(const Params& p, const Run& run, const Task& task,
+                                                 int consumer) {
   const int first = task.tile * run.launch.combine_tokens;
   const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
   if (first + consumer < end) {

@@ -13,6 +13,7 @@
 #include "cuda/moe/combine.cuh"
 #include "cuda/moe/gate.cuh"
 #include "cuda/moe/shared_state.cuh"
+#include "cuda/moe/store_tile.cuh"
 #include "cuda/moe/wgmma.cuh"
 
 namespace moeopt::cuda::moe {
@@ -88,7 +89,11 @@ class Consumer {
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
     if constexpr (T::kFp8) {
-      multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      if constexpr (kN >= 128) {
+        multiply_fp8_by_tiles<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      } else {
+        multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      }
     } else {
       multiply_bf16<kN>(info, sums);
     }
@@ -188,7 +193,7 @@ class Consumer {
   __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
-    constexpr int kPart = kN == 128 ? 32 : kN;  // registers
+    constexpr int kPart = kN;
     // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
     const float* low = scales + group_ * padded;
@@ -236,6 +241,49 @@ class Consumer {
     }
   }
 
+  // The same with one m-tile of 128 columns at a time: while a warpgroup promotes, the other's
+  // products keep the tensor cores busy.
+  template <int kN>
+  __device__ void multiply_fp8_by_tiles(const TaskInfo& info, const float* scales, bool first,
+                                        Sums<kN>& total) {
+    const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
+    const float* low = scales + group_ * padded;
+    const float* high = first ? low + info.blocks : low;
+    float products[kN / 2] = {};
+    for (int block = 0; block < info.blocks; ++block) {
+      const float low_scale = low[block];
+      const float high_scale = high[block];
+      wait_for_stage(info, block);
+      const std::uint64_t weights = weights_operand(0);
+      const std::uint64_t tokens = tokens_operand(0);
+      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+          wgmma_e4m3<kN>(products, weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                         step > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>();
+        pin(products);
+        float(&sums)[kN / 2] = total[i];
+#pragma unroll
+        for (int g = 0; g < kN / 8; ++g) {
+          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+          sums[4 * g] += products[4 * g] * (low_scale * token.x);
+          sums[4 * g + 1] += products[4 * g + 1] * (low_scale * token.y);
+          sums[4 * g + 2] += products[4 * g + 2] * (high_scale * token.x);
+          sums[4 * g + 3] += products[4 * g + 3] * (high_scale * token.y);
+        }
+      }
+      weights_.advance();
+      tokens_.advance();
+      free_previous_stage();
+    }
+  }
+
   // --- first GEMM: h
   // -------------------------------------------------------------------------------
 
@@ -271,6 +319,8 @@ class Consumer {
     }
     if constexpr (T::kFp8) {
       store_h_fp8<kN>(info, sums, h, tile, layout.intermediate);
+    } else if constexpr (T::kImages) {
+      if (mine) store_h_image<kN>(info, sums, h, tile);
     } else if (mine) {
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
@@ -288,6 +338,31 @@ class Consumer {
     }
   }
 
+  // K block `tile` of the token tile's h: this warpgroup's 64 columns.
+  template <int kN>
+  __device__ void store_h_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile) {
+    constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
+    const int rows = image_rows(info.rows);
+    const std::uint32_t staging = shared_address(s_.staging[group_]);
+    std::byte* image = h + std::int64_t{1} * tile * rows * kBlockBytes;
+#pragma unroll
+    for (int start = 0; start < kN; start += kTokens) {
+      std::uint32_t low[kTokens / 8];
+      std::uint32_t high[kTokens / 8];
+#pragma unroll
+      for (int g = 0; g < kTokens / 8; ++g) {
+        const int at = 4 * (start / 8 + g);
+        low[g] = pack_bf16(sums[0][at], sums[0][at + 1]);
+        high[g] = pack_bf16(sums[T::kMTiles - 1][at], sums[T::kMTiles - 1][at + 1]);
+      }
+      stage_columns(staging, low, high, warp_, 4 + warp_, lane_);
+      warpgroup_barrier(group_);
+      copy_image(staging, image + start * kBlockBytes, min(rows - start, kTokens), consumer_ % 128,
+                 128);
+      warpgroup_barrier(group_);
+    }
+  }
+
   // The two warpgroups hold the 128 columns of h that share a scale.
   template <int kN>
   __device__ void store_h_fp8(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile,
@@ -296,6 +371,7 @@ class Consumer {
         s_.row_max[exchange_ ? 1 : 0];  // NOTE: two, so that a fast warpgroup cannot overwrite
     exchange_ = !exchange_;             // what the other still reads
     const int quad = lane_ % 4;
+    const std::uint32_t staging = shared_address(s_.staging);  // with images: of both warpgroups
 #pragma unroll
     for (int g = 0; g < kN / 8; ++g) {
 #pragma unroll
@@ -321,18 +397,38 @@ class Consumer {
         halves[c] = pack_e4m3(sums[0][4 * g + c] / scale, sums[T::kMTiles - 1][4 * g + c] / scale);
         if (consumer_ < 4 && row < info.rows) {
           float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
-          scales[std::int64_t{1} * (info.h_row + row) * (width / 128) + info.task.unit] = scale;
+          const int groups = width / 128;
+          scales += std::int64_t{1} * info.h_row * groups;
+          if constexpr (T::kImages) {
+            scales[std::int64_t{1} * info.task.unit * image_rows(info.rows) + row] = scale;
+          } else {
+            scales[std::int64_t{1} * row * groups + info.task.unit] = scale;
+          }
         }
       }
       const std::uint32_t two = transpose_8x8(halves[0] | halves[1] << 16);
       const int row = 8 * g + lane_ / 4;
-      if (row >= info.rows) continue;
-      std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp_ * 8 + 2 * quad;
       // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
-      *reinterpret_cast<std::uint16_t*>(at) =
-          static_cast<std::uint16_t>((two & 0xff) | (two >> 8 & 0xff00));
-      *reinterpret_cast<std::uint16_t*>(at + 32) =
-          static_cast<std::uint16_t>((two >> 8 & 0xff) | (two >> 16 & 0xff00));
+      const std::uint32_t low = (two & 0xff) | (two >> 8 & 0xff00);
+      const std::uint32_t high = (two >> 8 & 0xff) | (two >> 16 & 0xff00);
+      if constexpr (T::kImages) {
+        const int chunk = group_ * 4 + warp_ / 2;
+        const std::uint32_t at = staging + row * kBlockBytes + warp_ % 2 * 8 + 2 * quad;
+        store_shared_2(at + (chunk ^ lane_ / 4) * 16, low);
+        store_shared_2(at + ((chunk + 2) ^ lane_ / 4) * 16, high);
+      } else {
+        if (row >= info.rows) continue;
+        std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp_ * 8 + 2 * quad;
+        *reinterpret_cast<std::uint16_t*>(at) = static_cast<std::uint16_t>(low);
+        *reinterpret_cast<std::uint16_t*>(at + 32) = static_cast<std::uint16_t>(high);
+      }
+    }
+    if constexpr (T::kImages) {
+      const int rows = image_rows(info.rows);
+      named_barrier(kConsumerBarrier, kConsumers);
+      copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows,
+                 consumer_, kConsumers);
+      named_barrier(kConsumerBarrier, kConsumers);
     }
   }
 
@@ -347,6 +443,10 @@ class Consumer {
     for (int i = 0; i < T::kMTiles; ++i) {
       const int first_column = tile * kTileRows + packed_half(i) * kHalfRows;
       if (first_column >= p_.hidden) break;  // rows of the packed tile beyond the matrix
+      if constexpr (T::kImages) {
+        store_y_lines<kN>(info, sums[i], y + std::int64_t{2} * first_column, y_row);
+        continue;
+      }
       const int column = first_column + warp_ * 16 + 2 * (lane_ % 4);
 #pragma unroll
       for (int g = 0; g < kN / 8; ++g) {
@@ -359,6 +459,37 @@ class Consumer {
           *reinterpret_cast<std::uint32_t*>(at + 16) = high;
         }
       }
+    }
+  }
+
+  // 64 columns of y, from `y` on, of the tile's tokens.
+  template <int kN>
+  __device__ void store_y_lines(const TaskInfo& info, const float (&sums)[kN / 2], std::byte* y,
+                                const std::int32_t* y_row) {
+    constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
+    const std::uint32_t staging = shared_address(s_.staging[group_]);
+    const int thread = consumer_ % 128;
+    const int chunk = thread % 8;
+#pragma unroll
+    for (int start = 0; start < kN; start += kTokens) {
+      std::uint32_t low[kTokens / 8];
+      std::uint32_t high[kTokens / 8];
+#pragma unroll
+      for (int g = 0; g < kTokens / 8; ++g) {
+        const int at = 4 * (start / 8 + g);
+        low[g] = pack_bf16(sums[at], sums[at + 1]);
+        high[g] = pack_bf16(sums[at + 2], sums[at + 3]);
+      }
+      stage_columns(staging, low, high, 2 * warp_, 2 * warp_ + 1, lane_);
+      warpgroup_barrier(group_);
+#pragma unroll
+      for (int token = thread / 8; token < kTokens; token += 16) {
+        const int row = start + token;
+        if (row >= info.rows) break;
+        *reinterpret_cast<uint4*>(y + std::int64_t{2} * y_row[row] * p_.hidden + chunk * 16) =
+            load_shared_16(staging + token * kBlockBytes + (chunk ^ token % 8) * 16);
+      }
+      warpgroup_barrier(group_);
     }
   }
 

@@ -75,6 +75,10 @@ __device__ inline void copy_4(std::uint32_t to, const void* from) {
 __device__ inline void fence_async_shared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
+// The same for global memory: others' ordinary writes, acquired before, and the copy engine after.
+__device__ inline void fence_async_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
 __device__ inline std::uint32_t load_acquire(const std::uint32_t* pointer) {
   std::uint32_t value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer) : "memory");
@@ -141,6 +145,32 @@ __device__ inline std::uint32_t transpose_8x8(std::uint32_t two) {
   std::uint32_t out;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(two));
   return out;
+}
+
+// Two or four such matrices to shared memory, transposed: lane 8 i + r gives the address of row r
+// of the transposed matrix i, 16 bytes.
+__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a),
+               "r"(b)
+               : "memory");
+}
+__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                                        std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
+               "r"(a), "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+__device__ inline uint4 load_shared_16(std::uint32_t from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(from)
+               : "memory");
+  return v;
+}
+__device__ inline void store_shared_2(std::uint32_t to, std::uint32_t two_bytes) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(static_cast<std::uint16_t>(two_bytes))
+               : "memory");
 }
 
 // --- conversions -------------------------------------------------------------------------------

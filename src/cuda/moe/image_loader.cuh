@@ -1,0 +1,162 @@
+// The token loaders of the tiles with images (Tile::kImages): rows of x are gathered, 16 bytes at a
+// time, from addresses that a lane keeps in registers for the whole task; h lies in stage images
+// (layout.h) and comes by bulk copies. Used by Loader alone. Invariant: both loader warps pass
+// every stage and arrive on it with all lanes, whichever way it is filled.
+#pragma once
+
+#include "cuda/moe/route.cuh"
+#include "cuda/moe/shared_state.cuh"
+
+namespace moeopt::cuda::moe {
+
+template <typename T>
+class ImageLoader {
+ public:
+  __device__ ImageLoader(const Params& p, SharedState<T>& s)
+      : p_(p),
+        s_(s),
+        run_(s.run),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        warp_(static_cast<int>(threadIdx.x) / 32 - 1) {}
+
+  // Where the rows of the task are: for the first GEMM in x, for the second where their y goes.
+  __device__ void find_rows(const TaskInfo& info, int slot) {
+    const bool shared = info.task.slot < 0;
+    const bool first = info.task.kind == TaskKind::kFirst;
+    const std::int32_t* list =
+        p_.lists + std::int64_t{1} * max(info.expert, 0) * p_.max_tokens + info.first_row;
+    int token[kRowsOfLane];  // of rows lane + 32 i
+#pragma unroll
+    for (int i = 0; i < kRowsOfLane; ++i) {
+      const int row = min(lane_ + 32 * i, info.rows - 1);  // rows beyond repeat the last
+      token[i] = shared ? (info.first_row + row) * p_.top_k : __ldcg(list + row);
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsOfLane; ++i) {
+      const int entry = token[i];
+      token[i] = entry / p_.top_k;
+      const int row = lane_ + 32 * i;
+      if (!first && warp_ == 0 && row < info.rows) {
+        s_.y_row[slot][row] =
+            token[i] * p_.y_rows + (shared ? p_.top_k : entry - token[i] * p_.top_k);
+      }
+    }
+    if (first) {
+      const auto row_chunks =
+          static_cast<std::uint32_t>(T::kFp8 ? p_.hidden / 16 : p_.x_stride / 8);
+#pragma unroll
+      for (int j = 0; j < kPieces; ++j) {
+        // Row 8 j + 4 warp + lane / 8 is with lane row % 32.
+        const int row = 8 * j + 4 * warp_ + lane_ / 8;
+        chunk_[j] =
+            row_chunks * static_cast<std::uint32_t>(__shfl_sync(kAllLanes, token[j / 4], row % 32));
+      }
+      if constexpr (T::kFp8) {
+#pragma unroll
+        for (int i = 0; i < kRowsOfLane / 2; ++i) {
+          scale_row_[i] = warp_ == 0 ? token[i] : token[kRowsOfLane / 2 + i];
+        }
+      }
+    }
+    __syncwarp();
+  }
+
+  __device__ void load(const TaskInfo& info, Tracer& trace) {
+    if (info.task.kind == TaskKind::kFirst) {
+      load_x(info, trace);
+    } else {
+      load_h(info, trace);
+    }
+    stamp(trace, TracePhase::kDone, info.task);
+  }
+
+ private:
+  static constexpr int kRowsOfLane = T::kNMax / 32;
+  static constexpr int kPieces = T::kNMax / 8;  // of a stage, for each lane
+
+  __device__ void wait(const std::uint32_t* count, std::uint32_t target, const char* what) {
+    if (lane_ == 0) wait_for_count(count, target, what);
+    __syncwarp();
+  }
+
+  __device__ void load_x(const TaskInfo& info, Tracer& trace) {
+    if constexpr (T::kFp8) {
+      wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
+           "x in e4m3");
+    }
+    stamp(trace, TracePhase::kWaited, info.task);
+    const int sub = 4 * warp_ + lane_ / 8;  // this lane's rows: 8 j + sub
+    const int chunk = lane_ % 8;
+    const std::uint32_t at = sub * kBlockBytes + (chunk ^ sub) * 16;
+    const std::byte* from =
+        (T::kFp8 ? p_.x_quantised : static_cast<const std::byte*>(p_.x)) + chunk * 16;
+    const int rows = info.rows;
+    const int groups = p_.hidden / 128;
+#pragma unroll 1
+    for (int block = 0; block < info.blocks; ++block) {
+      const int stage = tokens_.stage;
+      mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
+      const std::uint32_t to = shared_address(s_.tokens[stage]) + at;
+#pragma unroll
+      for (int j = 0; j < kPieces; ++j) {
+        if (8 * j >= rows) break;
+        copy_16(to + j * 8 * kBlockBytes, from + std::uint64_t{16} * chunk_[j]);
+      }
+      if constexpr (T::kFp8) {
+#pragma unroll
+        for (int i = 0; i < kRowsOfLane / 2; ++i) {
+          const int row = warp_ * (T::kNMax / 2) + 32 * i + lane_;
+          copy_4(shared_address(s_.token_scales[stage] + row),
+                 p_.x_scales + std::int64_t{1} * scale_row_[i] * groups + block);
+        }
+      }
+      mbarrier_arrive_after_copies(s_.tokens_full[stage]);
+      from += kBlockBytes;
+      tokens_.advance();
+    }
+  }
+
+  __device__ void load_h(const TaskInfo& info, Tracer& trace) {
+    const bool shared = info.task.slot < 0;
+    wait(info.ready, info.ready_count, "h");
+    fence_async_global();  // others stored h, the copy engine reads it
+    stamp(trace, TracePhase::kWaited, info.task);
+    const int width = shared ? p_.shared_intermediate : p_.intermediate;
+    const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
+    const std::byte* from =
+        (shared ? p_.h_shared : p_.h) + std::int64_t{1} * info.h_row * width * T::kElementBytes;
+    const float* scales =
+        (shared ? p_.h_shared_scales : p_.h_scales) + std::int64_t{1} * info.h_row * (width / 128);
+#pragma unroll 1
+    for (int block = 0; block < info.blocks; ++block) {
+      const int stage = tokens_.stage;
+      Mbarrier& full = s_.tokens_full[stage];
+      mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
+      if (warp_ == 0 && lane_ == 0) {
+        const std::uint32_t bytes = rows * kBlockBytes;
+        const std::uint32_t scale_bytes = T::kFp8 ? rows * 4 : 0;
+        mbarrier_arrive_expect(full, bytes + scale_bytes);
+        bulk_copy(s_.tokens[stage], from + std::uint64_t{1} * block * bytes, bytes, full);
+        if constexpr (T::kFp8) {
+          bulk_copy(s_.token_scales[stage], scales + std::uint64_t{1} * block * rows, scale_bytes,
+                    full);
+        }
+      } else {
+        mbarrier_arrive(full);
+      }
+      tokens_.advance();
+    }
+    __syncwarp();
+  }
+
+  const Params& p_;
+  SharedState<T>& s_;
+  const Run& run_;
+  int lane_;
+  int warp_;
+  std::uint32_t chunk_[kPieces];  // of 16 bytes, from the start of x to this lane's rows
+  std::int32_t scale_row_[kRowsOfLane / 2];
+  Cursor<T::kTokenStages> tokens_;
+};
+
+}  // namespace moeopt::cuda::moe
