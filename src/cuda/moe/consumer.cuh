@@ -317,7 +317,9 @@ class Consumer {
         sums[i][4 * g + 1] = swiglu(sums[i][4 * g + 1], sums[i][4 * g + 3]);
       }
     }
-    if constexpr (T::kFp8) {
+    if constexpr (T::kFp8 && T::kImages) {
+      store_h_fp8_image<kN>(info, sums, h, layout.intermediate);
+    } else if constexpr (T::kFp8) {
       store_h_fp8<kN>(info, sums, h, tile, layout.intermediate);
     } else if constexpr (T::kImages) {
       if (mine) store_h_image<kN>(info, sums, h, tile);
@@ -343,6 +345,8 @@ class Consumer {
   __device__ void store_h_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile) {
     constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
     const int rows = image_rows(info.rows);
+    const int lane = forgotten(lane_);
+    const int warp = forgotten(warp_);
     const std::uint32_t staging = shared_address(s_.staging[group_]);
     std::byte* image = h + std::int64_t{1} * tile * rows * kBlockBytes;
 #pragma unroll
@@ -355,12 +359,18 @@ class Consumer {
         low[g] = pack_bf16(sums[0][at], sums[0][at + 1]);
         high[g] = pack_bf16(sums[T::kMTiles - 1][at], sums[T::kMTiles - 1][at + 1]);
       }
-      stage_columns(staging, low, high, warp_, 4 + warp_, lane_);
+      stage_columns(staging, low, high, warp, 4 + warp, lane);
       warpgroup_barrier(group_);
-      copy_image(staging, image + start * kBlockBytes, min(rows - start, kTokens), consumer_ % 128,
+      copy_image(staging, image + start * kBlockBytes, min(rows - start, kTokens), warp * 32 + lane,
                  128);
       warpgroup_barrier(group_);
     }
+  }
+
+  // value / scale, to the last bit while nothing overflows (inverse: 1 / scale, rounded right).
+  static __device__ float quotient(float value, float scale, float inverse) {
+    const float near = value * inverse;
+    return fmaf(fmaf(-near, scale, value), inverse, near);
   }
 
   // The two warpgroups hold the 128 columns of h that share a scale.
@@ -371,7 +381,6 @@ class Consumer {
         s_.row_max[exchange_ ? 1 : 0];  // NOTE: two, so that a fast warpgroup cannot overwrite
     exchange_ = !exchange_;             // what the other still reads
     const int quad = lane_ % 4;
-    const std::uint32_t staging = shared_address(s_.staging);  // with images: of both warpgroups
 #pragma unroll
     for (int g = 0; g < kN / 8; ++g) {
 #pragma unroll
@@ -394,42 +403,112 @@ class Consumer {
         for (int w = 0; w < kConsumerWarps; ++w)
           largest = fmaxf(largest, maxima[w * T::kNMax + row]);
         const float scale = largest / 448.0f;
-        halves[c] = pack_e4m3(sums[0][4 * g + c] / scale, sums[T::kMTiles - 1][4 * g + c] / scale);
+        const float inverse = 1.0f / scale;
+        halves[c] = pack_e4m3(quotient(sums[0][4 * g + c], scale, inverse),
+                              quotient(sums[T::kMTiles - 1][4 * g + c], scale, inverse));
         if (consumer_ < 4 && row < info.rows) {
           float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
-          const int groups = width / 128;
-          scales += std::int64_t{1} * info.h_row * groups;
-          if constexpr (T::kImages) {
-            scales[std::int64_t{1} * info.task.unit * image_rows(info.rows) + row] = scale;
-          } else {
-            scales[std::int64_t{1} * row * groups + info.task.unit] = scale;
-          }
+          scales[std::int64_t{1} * (info.h_row + row) * (width / 128) + info.task.unit] = scale;
         }
       }
       const std::uint32_t two = transpose_8x8(halves[0] | halves[1] << 16);
       const int row = 8 * g + lane_ / 4;
+      if (row >= info.rows) continue;
+      std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp_ * 8 + 2 * quad;
       // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
-      const std::uint32_t low = (two & 0xff) | (two >> 8 & 0xff00);
-      const std::uint32_t high = (two >> 8 & 0xff) | (two >> 16 & 0xff00);
-      if constexpr (T::kImages) {
-        const int chunk = group_ * 4 + warp_ / 2;
-        const std::uint32_t at = staging + row * kBlockBytes + warp_ % 2 * 8 + 2 * quad;
-        store_shared_2(at + (chunk ^ lane_ / 4) * 16, low);
-        store_shared_2(at + ((chunk + 2) ^ lane_ / 4) * 16, high);
-      } else {
-        if (row >= info.rows) continue;
-        std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp_ * 8 + 2 * quad;
-        *reinterpret_cast<std::uint16_t*>(at) = static_cast<std::uint16_t>(low);
-        *reinterpret_cast<std::uint16_t*>(at + 32) = static_cast<std::uint16_t>(high);
+      *reinterpret_cast<std::uint16_t*>(at) =
+          static_cast<std::uint16_t>((two & 0xff) | (two >> 8 & 0xff00));
+      *reinterpret_cast<std::uint16_t*>(at + 32) =
+          static_cast<std::uint16_t>((two >> 8 & 0xff) | (two >> 16 & 0xff00));
+    }
+  }
+
+  // Largest of each value over the lanes of the same quad position; values are spread over the
+  // lanes on the way: lane (r, q) keeps kCount / 8 of them, from kCount / 8 * r on.
+  template <int kCount>
+  static __device__ void spread_maxima(float (&values)[kCount], int lane) {
+#pragma unroll
+    for (int bit = 16; bit >= 4; bit /= 2) {
+      const int half = kCount * bit / 32;
+      const bool upper = (lane & bit) != 0;
+#pragma unroll
+      for (int j = 0; j < half; ++j) {
+        const float keep = upper ? values[j + half] : values[j];
+        const float give = upper ? values[j] : values[j + half];
+        values[j] = fmaxf(keep, __shfl_xor_sync(kAllLanes, give, bit));
       }
     }
-    if constexpr (T::kImages) {
-      const int rows = image_rows(info.rows);
-      named_barrier(kConsumerBarrier, kConsumers);
-      copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows,
-                 consumer_, kConsumers);
-      named_barrier(kConsumerBarrier, kConsumers);
+  }
+
+  // The same into a stage image, whose K block is the unit; the scales of a token once for all.
+  template <int kN>
+  __device__ void store_h_fp8_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int width) {
+    float* maxima = s_.row_max[0];
+    const int lane = forgotten(lane_);
+    const int warp = forgotten(consumer_ / 32);
+    const int quad = lane % 4;
+    constexpr int kValues = kN / 4;  // of a lane: tokens 8 g + 2 quad + c at 2 g + c
+    float values[kValues];
+#pragma unroll
+    for (int i = 0; i < kValues; ++i) {
+      const int at = i / 2 * 4 + i % 2;
+      values[i] = fmaxf(fabsf(sums[0][at]), fabsf(sums[T::kMTiles - 1][at]));
     }
+    if constexpr (kValues >= 8) {
+      spread_maxima(values, lane);
+#pragma unroll
+      for (int j = 0; j < kValues / 8; ++j) {
+        const int i = kValues / 8 * (lane / 4) + j;
+        maxima[warp * T::kNMax + i / 2 * 8 + 2 * quad + i % 2] = values[j];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) {
+        for (int step = 4; step < 32; step *= 2) {
+          values[i] = fmaxf(values[i], __shfl_xor_sync(kAllLanes, values[i], step));
+        }
+        if (lane < 4) maxima[warp * T::kNMax + i / 2 * 8 + 2 * quad + i % 2] = values[i];
+      }
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    const int rows = image_rows(info.rows);
+    if (const int row = warp * 32 + lane; row < kN) {
+      float largest = 1e-10f;
+      for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima[w * T::kNMax + row]);
+      const float scale = largest / 448.0f;
+      maxima[row] = scale;  // this thread alone read this place
+      maxima[T::kNMax + row] = 1.0f / scale;
+      if (row < info.rows) {
+        float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
+        scales[std::int64_t{1} * info.h_row * (width / 128) +
+               std::int64_t{1} * info.task.unit * rows + row] = scale;
+      }
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    const std::uint32_t staging = shared_address(s_.staging);  // of both warpgroups: one image
+    const int chunk = warp / 4 * 4 + warp % 4 / 2;
+    const std::uint32_t to = staging + lane / 4 * kBlockBytes + warp % 2 * 8 + 2 * quad;
+    const std::uint32_t to_low = to + (chunk ^ lane / 4) * 16;
+    const std::uint32_t to_high = to + ((chunk + 2) ^ lane / 4) * 16;
+#pragma unroll
+    for (int g = 0; g < kN / 8; ++g) {
+      const float2 scale = *reinterpret_cast<const float2*>(maxima + 8 * g + 2 * quad);
+      const float2 inverse = *reinterpret_cast<const float2*>(maxima + T::kNMax + 8 * g + 2 * quad);
+      const float(&low)[kN / 2] = sums[0];
+      const float(&high)[kN / 2] = sums[T::kMTiles - 1];
+      const std::uint32_t first = pack_e4m3(quotient(low[4 * g], scale.x, inverse.x),
+                                            quotient(high[4 * g], scale.x, inverse.x));
+      const std::uint32_t second = pack_e4m3(quotient(low[4 * g + 1], scale.y, inverse.y),
+                                             quotient(high[4 * g + 1], scale.y, inverse.y));
+      const std::uint32_t two = transpose_8x8(first | second << 16);
+      // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
+      store_shared_2(to_low + g * 8 * kBlockBytes, (two & 0xff) | (two >> 8 & 0xff00));
+      store_shared_2(to_high + g * 8 * kBlockBytes, (two >> 8 & 0xff) | (two >> 16 & 0xff00));
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows,
+               warp * 32 + lane, kConsumers);
+    named_barrier(kConsumerBarrier, kConsumers);
   }
 
   // --- second GEMM: y
@@ -468,7 +547,9 @@ class Consumer {
                                 const std::int32_t* y_row) {
     constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
     const std::uint32_t staging = shared_address(s_.staging[group_]);
-    const int thread = consumer_ % 128;
+    const int lane = forgotten(lane_);
+    const int warp = forgotten(warp_);
+    const int thread = warp * 32 + lane;
     const int chunk = thread % 8;
 #pragma unroll
     for (int start = 0; start < kN; start += kTokens) {
@@ -480,7 +561,7 @@ class Consumer {
         low[g] = pack_bf16(sums[at], sums[at + 1]);
         high[g] = pack_bf16(sums[at + 2], sums[at + 3]);
       }
-      stage_columns(staging, low, high, 2 * warp_, 2 * warp_ + 1, lane_);
+      stage_columns(staging, low, high, 2 * warp, 2 * warp + 1, lane);
       warpgroup_barrier(group_);
 #pragma unroll
       for (int token = thread / 8; token < kTokens; token += 16) {

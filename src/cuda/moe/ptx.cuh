@@ -129,6 +129,13 @@ __device__ inline void pin(float (&registers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 
+// The same value, of which the compiler knows nothing: what follows from it is computed where it is
+// used instead of being kept in registers.
+__device__ inline int forgotten(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // d[16 x 8] += a[16 x 16] b[16 x 8], bf16, float32 sums.
 __device__ inline void mma_bf16(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
                                 std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {

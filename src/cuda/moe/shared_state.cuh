@@ -56,8 +56,8 @@ struct Tile {
   static constexpr int kStagingBytes = kImages ? 8192 : 16;              // of a warpgroup
   // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
   // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
-  static constexpr int kProducerRegisters = kImages ? 56 : 104;
-  static constexpr int kConsumerRegisters = kImages ? 224 : 200;
+  static constexpr int kProducerRegisters = kImages ? 72 : 104;
+  static constexpr int kConsumerRegisters = kImages ? 216 : 200;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
 };
