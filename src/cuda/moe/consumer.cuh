@@ -53,6 +53,9 @@ class Consumer {
       }
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemm(info, tasks);
       stamp(trace_, TracePhase::kFinished, info.task);
+      if constexpr (T::kImages) {
+        if (consumer_ == 0) bulk_wait();  // gathered tokens are where the publisher says
+      }
       __syncwarp();
       if (lane_ == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
       tasks.advance();
@@ -124,9 +127,32 @@ class Consumer {
     mbarrier_wait(s_.weights_full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
     fence_async_shared();  // cp.async wrote the tokens, wgmma reads them
+    if constexpr (T::kImages) keep_gathered(info, block);
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
   }
+  // Unit 0 of a routed first GEMM: one thread sends the gathered tokens of each stage to the images
+  // from which the other units read them.
+  __device__ bool keeps_gathered(const TaskInfo& info) const {
+    return consumer_ == 0 && info.task.kind == TaskKind::kFirst && info.task.slot >= 0 &&
+           info.task.unit == 0;
+  }
+  __device__ void keep_gathered(const TaskInfo& info, int block) {
+    if (!keeps_gathered(info)) return;
+    const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
+    const std::int64_t line =
+        std::int64_t{1} * info.h_row * info.blocks + std::int64_t{1} * block * rows;
+    bulk_store(p_.x_images + line * kBlockBytes, s_.tokens[tokens_.stage], rows * kBlockBytes);
+    if constexpr (T::kFp8) {
+      bulk_store(p_.x_image_scales + line, s_.token_scales[tokens_.stage], rows * 4);
+    }
+    bulk_commit();
+  }
+  template <int kSending>
   __device__ void free_stage(int weights, int tokens) {
+    // What this thread sent from the stage has been read; kSending stages may still be being read.
+    if constexpr (T::kImages) {
+      if (consumer_ == 0) bulk_wait_read<kSending>();
+    }
     __syncwarp();
     if (lane_ == 0) {
       mbarrier_arrive(s_.weights_empty[weights]);
@@ -136,9 +162,10 @@ class Consumer {
   static __device__ int previous(int stage, int stages) {
     return stage == 0 ? stages - 1 : stage - 1;
   }
+  template <int kSending = 0>
   __device__ void free_previous_stage() {
-    free_stage(previous(weights_.stage, T::kWeightStages),
-               previous(tokens_.stage, T::kTokenStages));
+    free_stage<kSending>(previous(weights_.stage, T::kWeightStages),
+                         previous(tokens_.stage, T::kTokenStages));
   }
 
   template <int kN, int kBlocks>
@@ -168,7 +195,7 @@ class Consumer {
       issue_bf16<kN, T::kBlocks>(sums);
       if (stage > 0) {
         wgmma_wait<1>();
-        free_previous_stage();
+        free_previous_stage<1>();
       }
       weights_.advance();
       tokens_.advance();

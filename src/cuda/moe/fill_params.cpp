@@ -67,6 +67,8 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* base, Params& params) {
   at(params.lists, w.lists);
   at(params.x_quantised, w.x_quantised);
   at(params.x_scales, w.x_scales);
+  at(params.x_images, w.x_images);
+  at(params.x_image_scales, w.x_image_scales);
   at(params.h, w.h);
   at(params.h_scales, w.h_scales);
   at(params.h_shared, w.h_shared);

@@ -1,6 +1,7 @@
-// The token loaders of the tiles with images (Tile::kImages): rows of x are gathered, 16 bytes at a
-// time, from addresses that a lane keeps in registers for the whole task; h lies in stage images
-// (layout.h) and comes by bulk copies. Used by Loader alone. Invariant: both loader warps pass
+// The token loaders of the tiles with images (Tile::kImages): unit 0 of a first GEMM gathers rows
+// of x, 16 bytes at a time, from addresses that a lane keeps in registers for the whole task; its
+// consumers leave them in stage images (layout.h), from which the other units have them by bulk
+// copies, as the second GEMM has h. Used by Loader alone. Invariant: both loader warps pass
 // every stage and arrive on it with all lanes, whichever way it is filled.
 #pragma once
 
@@ -41,7 +42,7 @@ class ImageLoader {
             token[i] * p_.y_rows + (shared ? p_.top_k : entry - token[i] * p_.top_k);
       }
     }
-    if (first) {
+    if (first && (shared || info.task.unit == 0)) {
       const auto row_chunks =
           static_cast<std::uint32_t>(T::kFp8 ? p_.hidden / 16 : p_.x_stride / 8);
 #pragma unroll
@@ -62,10 +63,17 @@ class ImageLoader {
   }
 
   __device__ void load(const TaskInfo& info, Tracer& trace) {
-    if (info.task.kind == TaskKind::kFirst) {
-      load_x(info, trace);
+    const bool shared = info.task.slot < 0;
+    const bool first = info.task.kind == TaskKind::kFirst;
+    if (first && (shared || info.task.unit == 0)) {
+      gather(info, trace);
+    } else if (first) {
+      load_images(info, kGathered, p_.x_images, p_.x_image_scales, p_.hidden, trace);
+    } else if (shared) {
+      load_images(info, info.ready_count, p_.h_shared, p_.h_shared_scales, p_.shared_intermediate,
+                  trace);
     } else {
-      load_h(info, trace);
+      load_images(info, info.ready_count, p_.h, p_.h_scales, p_.intermediate, trace);
     }
     stamp(trace, TracePhase::kDone, info.task);
   }
@@ -79,7 +87,7 @@ class ImageLoader {
     __syncwarp();
   }
 
-  __device__ void load_x(const TaskInfo& info, Tracer& trace) {
+  __device__ void gather(const TaskInfo& info, Tracer& trace) {
     if constexpr (T::kFp8) {
       wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
            "x in e4m3");
@@ -116,17 +124,15 @@ class ImageLoader {
     }
   }
 
-  __device__ void load_h(const TaskInfo& info, Tracer& trace) {
-    const bool shared = info.task.slot < 0;
-    wait(info.ready, info.ready_count, "h");
-    fence_async_global();  // others stored h, the copy engine reads it
+  // Images of `width` columns, complete once the tile's count has reached `ready`.
+  __device__ void load_images(const TaskInfo& info, std::uint32_t ready, const std::byte* images,
+                              const float* scales, int width, Tracer& trace) {
+    wait(info.ready, ready, info.task.kind == TaskKind::kFirst ? "x in images" : "h");
+    fence_async_global();  // others stored them, the copy engine reads them
     stamp(trace, TracePhase::kWaited, info.task);
-    const int width = shared ? p_.shared_intermediate : p_.intermediate;
     const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
-    const std::byte* from =
-        (shared ? p_.h_shared : p_.h) + std::int64_t{1} * info.h_row * width * T::kElementBytes;
-    const float* scales =
-        (shared ? p_.h_shared_scales : p_.h_scales) + std::int64_t{1} * info.h_row * (width / 128);
+    const std::byte* from = images + std::int64_t{1} * info.h_row * width * T::kElementBytes;
+    scales += std::int64_t{1} * info.h_row * (width / 128);
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
       const int stage = tokens_.stage;

@@ -52,6 +52,9 @@ inline constexpr int kImageRows = 8;
 MOEOPT_HOST_DEVICE constexpr int image_rows(int rows) {
   return (rows + kImageRows - 1) / kImageRows * kImageRows;
 }
+// What unit 0 of a first GEMM adds to the count of finished units besides 1: from then on the
+// token tile's x lies gathered in images.
+inline constexpr std::uint32_t kGathered = 1u << 16;
 // The first row of h of a slot before which lie `rows_before` rows of work.
 MOEOPT_HOST_DEVICE constexpr int image_row(int rows_before, int slot) {
   return image_rows(rows_before) + kImageRows * slot;

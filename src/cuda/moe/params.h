@@ -72,6 +72,8 @@ struct Params {
   std::int32_t* lists;
   std::byte* x_quantised;
   float* x_scales;
+  std::byte* x_images;
+  float* x_image_scales;
   std::byte* h;
   float* h_scales;
   std::byte* h_shared;

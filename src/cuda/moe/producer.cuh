@@ -233,7 +233,8 @@ class Producer {
     info.blocks = first ? layout.blocks1() : layout.blocks2();
     info.ready = run_.ready + (shared ? p_.token_tiles : s_.tile_start[task.slot]) + task.tile;
     info.ready_count =
-        static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1);
+        static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1) +
+        (T::kImages ? kGathered : 0);
     return info;
   }
 

@@ -36,9 +36,11 @@ struct WorkspaceLayout {
   std::uint64_t lists;        // i32 [slots][max_tokens]: token * k + slot, in order of arrival
   std::uint64_t x_quantised;  // e4m3 [max_tokens][H]; fp8 alone, as the next
   std::uint64_t x_scales;     // f32 [max_tokens][H / 128]
-  std::uint64_t h;            // bf16 or e4m3 [max_tokens * k][I]; or in images (layout.h)
-  std::uint64_t h_scales;     // f32 [max_tokens * k][I / 128]; likewise
-  std::uint64_t h_shared;     // [max_tokens][I_shared]
+  std::uint64_t x_images;     // x gathered, and its scales: as h is laid out; with images alone
+  std::uint64_t x_image_scales;
+  std::uint64_t h;         // bf16 or e4m3 [max_tokens * k][I]; or in images (layout.h)
+  std::uint64_t h_scales;  // f32 [max_tokens * k][I / 128]; likewise
+  std::uint64_t h_shared;  // [max_tokens][I_shared]
   std::uint64_t h_shared_scales;
   std::uint64_t y;  // bf16 [max_tokens][k + shared][H]
   std::uint64_t bytes;
@@ -81,6 +83,9 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
   const std::uint64_t h_rows =
       c.images() ? align_up(rows, u64(kImageRows)) + u64(kImageRows) * u64(s.slots) : rows;
   const std::uint64_t h_tokens = c.images() ? align_up(tokens, u64(kImageRows)) : tokens;
+  const std::uint64_t x_rows = c.images() ? h_rows : 0;
+  w.x_images = take(x_rows * u64(s.hidden) * element);
+  w.x_image_scales = take(fp8 ? x_rows * u64(s.hidden / 128) * 4 : 0);
   w.h = take(h_rows * u64(s.intermediate) * element);
   w.h_scales = take(fp8 ? h_rows * u64(s.intermediate / 128) * 4 : 0);
   w.h_shared = take(h_tokens * u64(s.shared_intermediate) * element);
