@@ -22,10 +22,12 @@ Config choose_config(const Shape& shape) {
   const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
   config.gate_rows = std::clamp((shape.experts * tiles + 119) / 120, 2, 16);
   if (config.images()) {
-    // Two tasks a block: x and router rows come from the cache once for 32 tokens x 64 rows.
+    // Two tasks a block: x and router rows come from the cache once for 32 tokens x 32 rows.
     config.gate_rows =
         std::clamp((shape.experts * tiles + 263) / 264 + 15, kGateRows, kWideGateRows) / 16 * 16;
   }
+  // Where an expert's tokens are few, the other units would wait for the first.
+  config.gathers = config.images() && rows > 256;
   config.route_everywhere = shape.max_tokens <= kRouteEverywhereTokens &&
                             shape.max_tokens * shape.top_k <= kRouteEverywhereSlots;
   return config;

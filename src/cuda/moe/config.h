@@ -48,16 +48,17 @@ struct Variant {
 struct Config {
   Variant variant;
   int gate_tokens;        // tokens of a gate task: 8 or 32
-  int gate_rows;          // router rows of a gate task: 1 .. 16, with images 64
+  int gate_rows;          // router rows of a gate task: 1 .. 16, with images 32
   bool route_everywhere;  // each block repeats the top-k of all tokens instead of waiting for
                           // others' lists
   // h lies in stage images (layout.h).
+  bool gathers;  // with images: x, too, from the second weight unit on (Launch::gathers)
   bool images() const { return variant.n_max >= 128; }
   std::string name() const;  // "bf16 m128 n32"
 };
 
 inline constexpr int kGateRows = 16;
-inline constexpr int kWideGateRows = 64;
+inline constexpr int kWideGateRows = 32;
 inline constexpr int kRouteEverywhereTokens = 8;
 inline constexpr int kRouteEverywhereSlots = 32;  // tokens * k at most: a lane each
 

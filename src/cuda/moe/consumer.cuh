@@ -93,7 +93,7 @@ class Consumer {
     const bool first = info.task.kind == TaskKind::kFirst;
     if constexpr (T::kFp8) {
       if constexpr (kN >= 128) {
-        multiply_fp8_by_tiles<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+        multiply_fp8_by_turns<kN>(info, s_.weight_scales[tasks.stage], first, sums);
       } else {
         multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
       }
@@ -126,15 +126,16 @@ class Consumer {
   __device__ void wait_for_stage(const TaskInfo& info, int block) {
     mbarrier_wait(s_.weights_full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
-    fence_async_shared();  // cp.async wrote the tokens, wgmma reads them
+    // cp.async wrote the tokens, wgmma reads them; images came by the copy engine.
+    if (!T::kImages || info.task.kind == TaskKind::kFirst) fence_async_shared();
     if constexpr (T::kImages) keep_gathered(info, block);
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
   }
   // Unit 0 of a routed first GEMM: one thread sends the gathered tokens of each stage to the images
   // from which the other units read them.
   __device__ bool keeps_gathered(const TaskInfo& info) const {
-    return consumer_ == 0 && info.task.kind == TaskKind::kFirst && info.task.slot >= 0 &&
-           info.task.unit == 0;
+    return consumer_ == 0 && run_.launch.gathers && info.task.kind == TaskKind::kFirst &&
+           info.task.slot >= 0 && info.task.unit == 0;
   }
   __device__ void keep_gathered(const TaskInfo& info, int block) {
     if (!keeps_gathered(info)) return;
@@ -268,15 +269,17 @@ class Consumer {
     }
   }
 
-  // The same with one m-tile of 128 columns at a time: while a warpgroup promotes, the other's
-  // products keep the tensor cores busy.
+  // The same with one m-tile of 128 columns at a time, the warpgroups by turns: while one promotes,
+  // the other's products keep the tensor cores busy. (Left alone they fall into step, and both
+  // promote at once.)
   template <int kN>
-  __device__ void multiply_fp8_by_tiles(const TaskInfo& info, const float* scales, bool first,
+  __device__ void multiply_fp8_by_turns(const TaskInfo& info, const float* scales, bool first,
                                         Sums<kN>& total) {
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
     const float* low = scales + group_ * padded;
     const float* high = first ? low + info.blocks : low;
     float products[kN / 2] = {};
+    if (group_ == 1) give_turn();
     for (int block = 0; block < info.blocks; ++block) {
       const float low_scale = low[block];
       const float high_scale = high[block];
@@ -286,13 +289,17 @@ class Consumer {
       const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
+        take_turn();
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
           wgmma_e4m3<kN>(products, weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
                          step > 0);
+          if (step == 1) wgmma_commit();
         }
         wgmma_commit();
+        wgmma_wait<1>();  // the other half still runs while the other warpgroup gets going
+        if (group_ == 0 || i + 1 < T::kMTiles || block + 1 < info.blocks) give_turn();
         wgmma_wait<0>();
         pin(products);
         float(&sums)[kN / 2] = total[i];
@@ -309,6 +316,13 @@ class Consumer {
       tokens_.advance();
       free_previous_stage();
     }
+  }
+  // This warpgroup's turn at the tensor cores; the other gives it.
+  __device__ void take_turn() const {
+    named_barrier(kTurnBarrier + group_, kConsumers);
+  }
+  __device__ void give_turn() const {
+    named_barrier_arrive(kTurnBarrier + (group_ ^ 1), kConsumers);
   }
 
   // --- first GEMM: h
@@ -454,16 +468,18 @@ class Consumer {
   // lanes on the way: lane (r, q) keeps kCount / 8 of them, from kCount / 8 * r on.
   template <int kCount>
   static __device__ void spread_maxima(float (&values)[kCount], int lane) {
+    spread_step<kCount / 2>(values, lane, 16);
+    spread_step<kCount / 4>(values, lane, 8);
+    spread_step<kCount / 8>(values, lane, 4);
+  }
+  template <int kHalf, int kCount>
+  static __device__ void spread_step(float (&values)[kCount], int lane, int bit) {
+    const bool upper = (lane & bit) != 0;
 #pragma unroll
-    for (int bit = 16; bit >= 4; bit /= 2) {
-      const int half = kCount * bit / 32;
-      const bool upper = (lane & bit) != 0;
-#pragma unroll
-      for (int j = 0; j < half; ++j) {
-        const float keep = upper ? values[j + half] : values[j];
-        const float give = upper ? values[j] : values[j + half];
-        values[j] = fmaxf(keep, __shfl_xor_sync(kAllLanes, give, bit));
-      }
+    for (int j = 0; j < kHalf; ++j) {
+      const float keep = upper ? values[j + kHalf] : values[j];
+      const float give = upper ? values[j] : values[j + kHalf];
+      values[j] = fmaxf(keep, __shfl_xor_sync(kAllLanes, give, bit));
     }
   }
 

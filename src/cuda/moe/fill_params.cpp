@@ -46,6 +46,7 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.shared_layout = shared_layout(shape);
   params.gate_tokens = config.gate_tokens;
   params.gate_rows = config.gate_rows;
+  params.gathers = config.gathers ? 1 : 0;
   params.route_everywhere = config.route_everywhere ? 1 : 0;
 }
 

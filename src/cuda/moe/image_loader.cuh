@@ -20,44 +20,15 @@ class ImageLoader {
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32 - 1) {}
 
-  // Where the rows of the task are: for the first GEMM in x, for the second where their y goes.
+  // Where each row of a second GEMM's task has its y.
   __device__ void find_rows(const TaskInfo& info, int slot) {
+    if (info.task.kind == TaskKind::kFirst || warp_ != 0) return;
     const bool shared = info.task.slot < 0;
-    const bool first = info.task.kind == TaskKind::kFirst;
-    const std::int32_t* list =
-        p_.lists + std::int64_t{1} * max(info.expert, 0) * p_.max_tokens + info.first_row;
-    int token[kRowsOfLane];  // of rows lane + 32 i
-#pragma unroll
-    for (int i = 0; i < kRowsOfLane; ++i) {
-      const int row = min(lane_ + 32 * i, info.rows - 1);  // rows beyond repeat the last
-      token[i] = shared ? (info.first_row + row) * p_.top_k : __ldcg(list + row);
-    }
-#pragma unroll
-    for (int i = 0; i < kRowsOfLane; ++i) {
-      const int entry = token[i];
-      token[i] = entry / p_.top_k;
-      const int row = lane_ + 32 * i;
-      if (!first && warp_ == 0 && row < info.rows) {
-        s_.y_row[slot][row] =
-            token[i] * p_.y_rows + (shared ? p_.top_k : entry - token[i] * p_.top_k);
-      }
-    }
-    if (first && (shared || info.task.unit == 0)) {
-      const auto row_chunks =
-          static_cast<std::uint32_t>(T::kFp8 ? p_.hidden / 16 : p_.x_stride / 8);
-#pragma unroll
-      for (int j = 0; j < kPieces; ++j) {
-        // Row 8 j + 4 warp + lane / 8 is with lane row % 32.
-        const int row = 8 * j + 4 * warp_ + lane_ / 8;
-        chunk_[j] =
-            row_chunks * static_cast<std::uint32_t>(__shfl_sync(kAllLanes, token[j / 4], row % 32));
-      }
-      if constexpr (T::kFp8) {
-#pragma unroll
-        for (int i = 0; i < kRowsOfLane / 2; ++i) {
-          scale_row_[i] = warp_ == 0 ? token[i] : token[kRowsOfLane / 2 + i];
-        }
-      }
+#pragma unroll 1
+    for (int row = lane_; row < info.rows; row += 32) {
+      const int entry = entry_of_row(info, row);
+      const int token = entry / p_.top_k;
+      s_.y_row[slot][row] = token * p_.y_rows + (shared ? p_.top_k : entry - token * p_.top_k);
     }
     __syncwarp();
   }
@@ -65,7 +36,7 @@ class ImageLoader {
   __device__ void load(const TaskInfo& info, Tracer& trace) {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
-    if (first && (shared || info.task.unit == 0)) {
+    if (first && (shared || info.task.unit == 0 || !run_.launch.gathers)) {
       gather(info, trace);
     } else if (first) {
       load_images(info, kGathered, p_.x_images, p_.x_image_scales, p_.hidden, trace);
@@ -87,7 +58,34 @@ class ImageLoader {
     __syncwarp();
   }
 
+  // token * k + slot.
+  __device__ int entry_of_row(const TaskInfo& info, int row) const {
+    if (info.task.slot < 0) return (info.first_row + row) * p_.top_k;
+    return __ldcg(p_.lists + std::int64_t{1} * info.expert * p_.max_tokens + info.first_row + row);
+  }
+
   __device__ void gather(const TaskInfo& info, Tracer& trace) {
+    int token[kRowsOfLane];  // of rows lane + 32 i; rows beyond the last repeat it
+#pragma unroll
+    for (int i = 0; i < kRowsOfLane; ++i) {
+      token[i] = entry_of_row(info, min(lane_ + 32 * i, info.rows - 1));
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsOfLane; ++i) token[i] /= p_.top_k;
+    std::uint32_t chunks[kPieces];  // of 16 bytes, from the start of x to this lane's rows
+    const auto row_chunks = static_cast<std::uint32_t>(T::kFp8 ? p_.hidden / 16 : p_.x_stride / 8);
+#pragma unroll
+    for (int j = 0; j < kPieces; ++j) {
+      // Row 8 j + 4 warp + lane / 8 is with lane row % 32.
+      const int row = 8 * j + 4 * warp_ + lane_ / 8;
+      chunks[j] =
+          row_chunks * static_cast<std::uint32_t>(__shfl_sync(kAllLanes, token[j / 4], row % 32));
+    }
+    std::int32_t scale_row[kRowsOfLane / 2];
+#pragma unroll
+    for (int i = 0; i < kRowsOfLane / 2; ++i) {
+      scale_row[i] = warp_ == 0 ? token[i] : token[kRowsOfLane / 2 + i];
+    }
     if constexpr (T::kFp8) {
       wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
            "x in e4m3");
@@ -108,14 +106,14 @@ class ImageLoader {
 #pragma unroll
       for (int j = 0; j < kPieces; ++j) {
         if (8 * j >= rows) break;
-        copy_16(to + j * 8 * kBlockBytes, from + std::uint64_t{16} * chunk_[j]);
+        copy_16(to + j * 8 * kBlockBytes, from + std::uint64_t{16} * chunks[j]);
       }
       if constexpr (T::kFp8) {
 #pragma unroll
         for (int i = 0; i < kRowsOfLane / 2; ++i) {
           const int row = warp_ * (T::kNMax / 2) + 32 * i + lane_;
           copy_4(shared_address(s_.token_scales[stage] + row),
-                 p_.x_scales + std::int64_t{1} * scale_row_[i] * groups + block);
+                 p_.x_scales + std::int64_t{1} * scale_row[i] * groups + block);
         }
       }
       mbarrier_arrive_after_copies(s_.tokens_full[stage]);
@@ -160,8 +158,6 @@ class ImageLoader {
   const Run& run_;
   int lane_;
   int warp_;
-  std::uint32_t chunk_[kPieces];  // of 16 bytes, from the start of x to this lane's rows
-  std::int32_t scale_row_[kRowsOfLane / 2];
   Cursor<T::kTokenStages> tokens_;
 };
 

@@ -55,6 +55,7 @@ struct Params {
   int gate_tokens;
   int gate_rows;
   int route_everywhere;
+  int gathers;
   Launch launch;  // filled in by launch(), but for the tokens
 
   // The workspace (WorkspaceLayout).

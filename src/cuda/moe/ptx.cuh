@@ -118,6 +118,10 @@ __device__ inline std::uint32_t add_acquire_release(std::uint32_t* pointer, std:
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+// Arrives there without waiting.
+__device__ inline void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 // --- matrix units ------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
   const std::uint64_t h_rows =
       c.images() ? align_up(rows, u64(kImageRows)) + u64(kImageRows) * u64(s.slots) : rows;
   const std::uint64_t h_tokens = c.images() ? align_up(tokens, u64(kImageRows)) : tokens;
-  const std::uint64_t x_rows = c.images() ? h_rows : 0;
+  const std::uint64_t x_rows = c.gathers ? h_rows : 0;
   w.x_images = take(x_rows * u64(s.hidden) * element);
   w.x_image_scales = take(fp8 ? x_rows * u64(s.hidden / 128) * 4 : 0);
   w.h = take(h_rows * u64(s.intermediate) * element);
