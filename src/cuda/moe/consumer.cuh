@@ -126,10 +126,15 @@ class Consumer {
   __device__ void wait_for_stage(const TaskInfo& info, int block) {
     mbarrier_wait(s_.weights_full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
-    // cp.async wrote the tokens, wgmma reads them; images came by the copy engine.
-    if (!T::kImages || info.task.kind == TaskKind::kFirst) fence_async_shared();
+    // cp.async wrote the tokens, wgmma reads them; images come by the copy engine.
+    if (!T::kImages || is_gathered(info)) fence_async_shared();
     if constexpr (T::kImages) keep_gathered(info, block);
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
+  }
+  // The loaders gather this task's tokens, row by row.
+  __device__ bool is_gathered(const TaskInfo& info) const {
+    return info.task.kind == TaskKind::kFirst &&
+           (info.task.slot < 0 || info.task.unit == 0 || !run_.launch.gathers);
   }
   // Unit 0 of a routed first GEMM: one thread sends the gathered tokens of each stage to the images
   // from which the other units read them.
@@ -224,7 +229,7 @@ class Consumer {
     constexpr int kPart = kN;
     // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const float* low = scales + group_ * padded;
+    const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
     float products[T::kMTiles][kPart / 2] = {};
     for (int block = 0; block < info.blocks; ++block) {
@@ -276,7 +281,7 @@ class Consumer {
   __device__ void multiply_fp8_by_turns(const TaskInfo& info, const float* scales, bool first,
                                         Sums<kN>& total) {
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const float* low = scales + group_ * padded;
+    const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
     float products[kN / 2] = {};
     if (group_ == 1) give_turn();
@@ -386,9 +391,11 @@ class Consumer {
   __device__ void store_h_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile) {
     constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
     const int rows = image_rows(info.rows);
-    const int lane = forgotten(lane_);
-    const int warp = forgotten(warp_);
-    const std::uint32_t staging = shared_address(s_.staging[group_]);
+    const int thread = thread_again() % 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
+    const int group = thread_again() / 128 - 1;
+    const std::uint32_t staging = shared_address(s_.staging[group]);
     std::byte* image = h + std::int64_t{1} * tile * rows * kBlockBytes;
 #pragma unroll
     for (int start = 0; start < kN; start += kTokens) {
@@ -401,10 +408,10 @@ class Consumer {
         high[g] = pack_bf16(sums[T::kMTiles - 1][at], sums[T::kMTiles - 1][at + 1]);
       }
       stage_columns(staging, low, high, warp, 4 + warp, lane);
-      warpgroup_barrier(group_);
+      warpgroup_barrier(group);
       copy_image(staging, image + start * kBlockBytes, min(rows - start, kTokens), warp * 32 + lane,
                  128);
-      warpgroup_barrier(group_);
+      warpgroup_barrier(group);
     }
   }
 
@@ -487,8 +494,9 @@ class Consumer {
   template <int kN>
   __device__ void store_h_fp8_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int width) {
     float* maxima = s_.row_max[0];
-    const int lane = forgotten(lane_);
-    const int warp = forgotten(consumer_ / 32);
+    const int thread = thread_again() - 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
     const int quad = lane % 4;
     constexpr int kValues = kN / 4;  // of a lane: tokens 8 g + 2 quad + c at 2 g + c
     float values[kValues];
@@ -515,7 +523,7 @@ class Consumer {
     }
     named_barrier(kConsumerBarrier, kConsumers);
     const int rows = image_rows(info.rows);
-    if (const int row = warp * 32 + lane; row < kN) {
+    if (const int row = thread; row < kN) {
       float largest = 1e-10f;
       for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima[w * T::kNMax + row]);
       const float scale = largest / 448.0f;
@@ -549,8 +557,8 @@ class Consumer {
       store_shared_2(to_high + g * 8 * kBlockBytes, (two >> 8 & 0xff) | (two >> 16 & 0xff00));
     }
     named_barrier(kConsumerBarrier, kConsumers);
-    copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows,
-               warp * 32 + lane, kConsumers);
+    copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows, thread,
+               kConsumers);
     named_barrier(kConsumerBarrier, kConsumers);
   }
 
@@ -589,10 +597,11 @@ class Consumer {
   __device__ void store_y_lines(const TaskInfo& info, const float (&sums)[kN / 2], std::byte* y,
                                 const std::int32_t* y_row) {
     constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
-    const std::uint32_t staging = shared_address(s_.staging[group_]);
-    const int lane = forgotten(lane_);
-    const int warp = forgotten(warp_);
-    const int thread = warp * 32 + lane;
+    const int thread = thread_again() % 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
+    const int group = thread_again() / 128 - 1;
+    const std::uint32_t staging = shared_address(s_.staging[group]);
     const int chunk = thread % 8;
 #pragma unroll
     for (int start = 0; start < kN; start += kTokens) {
@@ -605,7 +614,7 @@ class Consumer {
         high[g] = pack_bf16(sums[at + 2], sums[at + 3]);
       }
       stage_columns(staging, low, high, 2 * warp, 2 * warp + 1, lane);
-      warpgroup_barrier(group_);
+      warpgroup_barrier(group);
 #pragma unroll
       for (int token = thread / 8; token < kTokens; token += 16) {
         const int row = start + token;
@@ -613,7 +622,7 @@ class Consumer {
         *reinterpret_cast<uint4*>(y + std::int64_t{2} * y_row[row] * p_.hidden + chunk * 16) =
             load_shared_16(staging + token * kBlockBytes + (chunk ^ token % 8) * 16);
       }
-      warpgroup_barrier(group_);
+      warpgroup_barrier(group);
     }
   }
 

@@ -152,11 +152,12 @@ __device__ inline void pin(float (&registers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 
-// The same value, of which the compiler knows nothing: what follows from it is computed where it is
-// used instead of being kept in registers.
-__device__ inline int forgotten(int value) {
-  asm volatile("" : "+r"(value));
-  return value;
+// threadIdx.x, read anew: what follows from it is computed where it is used instead of being kept
+// in registers.
+__device__ inline int thread_again() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
 }
 
 // d[16 x 8] += a[16 x 16] b[16 x 8], bf16, float32 sums.
