@@ -281,10 +281,11 @@ class Consumer {
   __device__ void multiply_fp8_by_turns(const TaskInfo& info, const float* scales, bool first,
                                         Sums<kN>& total) {
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const float* low = scales + (thread_again() / 128 - 1) * padded;
+    const int group = thread_again() / 128 - 1;
+    const float* low = scales + group * padded;
     const float* high = first ? low + info.blocks : low;
     float products[kN / 2] = {};
-    if (group_ == 1) give_turn();
+    if (group == 1) give_turn(group);
     for (int block = 0; block < info.blocks; ++block) {
       const float low_scale = low[block];
       const float high_scale = high[block];
@@ -294,7 +295,7 @@ class Consumer {
       const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
-        take_turn();
+        take_turn(group);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
@@ -304,7 +305,7 @@ class Consumer {
         }
         wgmma_commit();
         wgmma_wait<1>();  // the other half still runs while the other warpgroup gets going
-        if (group_ == 0 || i + 1 < T::kMTiles || block + 1 < info.blocks) give_turn();
+        if (group == 0 || i + 1 < T::kMTiles || block + 1 < info.blocks) give_turn(group);
         wgmma_wait<0>();
         pin(products);
         float(&sums)[kN / 2] = total[i];
@@ -323,11 +324,11 @@ class Consumer {
     }
   }
   // This warpgroup's turn at the tensor cores; the other gives it.
-  __device__ void take_turn() const {
-    named_barrier(kTurnBarrier + group_, kConsumers);
+  static __device__ void take_turn(int group) {
+    named_barrier(kTurnBarrier + group, kConsumers);
   }
-  __device__ void give_turn() const {
-    named_barrier_arrive(kTurnBarrier + (group_ ^ 1), kConsumers);
+  static __device__ void give_turn(int group) {
+    named_barrier_arrive(kTurnBarrier + (group ^ 1), kConsumers);
   }
 
   // --- first GEMM: h
