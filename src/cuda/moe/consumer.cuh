@@ -33,8 +33,10 @@ class Consumer {
                consumer_ % 128 == 0) {}
 
   __device__ void work() {
-    Cursor<kTaskSlots> tasks;
+    // The cursor in the task ring, in one register: the phase above the stage.
+    std::uint32_t place = 0;
     for (;;) {
+      const Cursor<kTaskSlots> tasks{static_cast<int>(place & 0xff), place >> 8};
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (consumer)");
       const TaskInfo& info = s_.tasks[tasks.stage];
       const TaskKind kind = info.task.kind;
@@ -54,11 +56,11 @@ class Consumer {
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemm(info, tasks);
       stamp(trace_, TracePhase::kFinished, info.task);
       if constexpr (T::kImages) {
-        if (consumer_ == 0) bulk_wait();  // gathered tokens are where the publisher says
+        if (keeps_gathered_) bulk_wait();  // gathered tokens are where the publisher says
       }
       __syncwarp();
-      if (lane_ == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
-      tasks.advance();
+      if (lane_ == 0) mbarrier_arrive(s_.task_stored[place & 0xff]);
+      place = (place & 0xff) == kTaskSlots - 1 ? (place & 0x100) ^ 0x100 : place + 1;
     }
   }
 
@@ -91,9 +93,13 @@ class Consumer {
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
+    if constexpr (T::kImages) {
+      gathered_ = is_gathered(info);
+      keeps_gathered_ = keeps_gathered(info);
+    }
     if constexpr (T::kFp8) {
       if constexpr (kN >= 128) {
-        multiply_fp8_by_turns<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+        multiply_fp8_by_tiles<kN>(info, s_.weight_scales[tasks.stage], first, sums);
       } else {
         multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
       }
@@ -127,8 +133,10 @@ class Consumer {
     mbarrier_wait(s_.weights_full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
     // cp.async wrote the tokens, wgmma reads them; images come by the copy engine.
-    if (!T::kImages || is_gathered(info)) fence_async_shared();
-    if constexpr (T::kImages) keep_gathered(info, block);
+    if (!T::kImages || gathered_) fence_async_shared();
+    if constexpr (T::kImages) {
+      if (keeps_gathered_) keep_gathered(info, block);
+    }
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
   }
   // The loaders gather this task's tokens, row by row.
@@ -143,7 +151,6 @@ class Consumer {
            info.task.slot >= 0 && info.task.unit == 0;
   }
   __device__ void keep_gathered(const TaskInfo& info, int block) {
-    if (!keeps_gathered(info)) return;
     const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
     const std::int64_t line =
         std::int64_t{1} * info.h_row * info.blocks + std::int64_t{1} * block * rows;
@@ -157,7 +164,7 @@ class Consumer {
   __device__ void free_stage(int weights, int tokens) {
     // What this thread sent from the stage has been read; kSending stages may still be being read.
     if constexpr (T::kImages) {
-      if (consumer_ == 0) bulk_wait_read<kSending>();
+      if (keeps_gathered_) bulk_wait_read<kSending>();
     }
     __syncwarp();
     if (lane_ == 0) {
@@ -274,19 +281,18 @@ class Consumer {
     }
   }
 
-  // The same with one m-tile of 128 columns at a time, the warpgroups by turns: while one promotes,
-  // the other's products keep the tensor cores busy. (Left alone they fall into step, and both
-  // promote at once.)
+  // The same with one m-tile of 128 columns at a time: while a warpgroup promotes, the other's
+  // products may keep the tensor cores busy.
   template <int kN>
-  __device__ void multiply_fp8_by_turns(const TaskInfo& info, const float* scales, bool first,
+  __device__ void multiply_fp8_by_tiles(const TaskInfo& info, const float* scales, bool first,
                                         Sums<kN>& total) {
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const int group = thread_again() / 128 - 1;
-    const float* low = scales + group * padded;
+    const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
+    const int blocks = info.blocks;
     float products[kN / 2] = {};
-    if (group == 1) give_turn(group);
-    for (int block = 0; block < info.blocks; ++block) {
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block) {
       const float low_scale = low[block];
       const float high_scale = high[block];
       wait_for_stage(info, block);
@@ -295,17 +301,13 @@ class Consumer {
       const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
-        take_turn(group);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
           wgmma_e4m3<kN>(products, weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
                          step > 0);
-          if (step == 1) wgmma_commit();
         }
         wgmma_commit();
-        wgmma_wait<1>();  // the other half still runs while the other warpgroup gets going
-        if (group == 0 || i + 1 < T::kMTiles || block + 1 < info.blocks) give_turn(group);
         wgmma_wait<0>();
         pin(products);
         float(&sums)[kN / 2] = total[i];
@@ -322,13 +324,6 @@ class Consumer {
       tokens_.advance();
       free_previous_stage();
     }
-  }
-  // This warpgroup's turn at the tensor cores; the other gives it.
-  static __device__ void take_turn(int group) {
-    named_barrier(kTurnBarrier + group, kConsumers);
-  }
-  static __device__ void give_turn(int group) {
-    named_barrier_arrive(kTurnBarrier + (group ^ 1), kConsumers);
   }
 
   // --- first GEMM: h
@@ -635,6 +630,8 @@ class Consumer {
   int warp_;  // within the warpgroup
   int lane_;
   bool exchange_ = false;
+  bool gathered_ = false;  // of the task at hand; asked at every stage
+  bool keeps_gathered_ = false;
   Cursor<T::kWeightStages> weights_;
   Cursor<T::kTokenStages> tokens_;
   Tracer trace_;

@@ -118,11 +118,6 @@ __device__ inline std::uint32_t add_acquire_release(std::uint32_t* pointer, std:
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
-// Arrives there without waiting.
-__device__ inline void named_barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
 // --- matrix units ------------------------------------------------------------------------------
 
 // A wgmma operand: rows of 128 bytes in the 128-byte swizzle, groups of 8 rows 1024 bytes apart;

@@ -32,7 +32,6 @@ inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 // Named barriers: of the consumers, and of each warpgroup of them; 0 is __syncthreads.
 inline constexpr int kConsumerBarrier = 1;
 inline constexpr int kWarpgroupBarrier = 2;
-inline constexpr int kTurnBarrier = 4;  // of each warpgroup: its turn at the tensor cores
 
 template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
 struct Tile {
