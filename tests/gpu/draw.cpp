@@ -137,4 +137,24 @@ CasePlan draw_case(std::uint64_t seed) {
   return plan;
 }
 
+CasePlan draw_prefill_case(std::uint64_t seed) {
+  CasePlan plan = draw_case(seed);
+  Rng rng(mix(seed, "prefill"));
+  const int unit = plan.desc.dtype == MOEOPT_FP8 ? 128 : 64;
+  plan.desc.hidden = unit * rng.between(1, 1024 / unit);
+  plan.desc.intermediate = unit * rng.between(1, 1024 / unit);
+  plan.desc.shared_intermediate = std::min(plan.desc.shared_intermediate, 1024);
+  const int most = rng.pick({1024, 2048, 4096, 8192, 16384});
+  // At and beside whole tiles as often as anywhere.
+  plan.batch.tokens = rng.chance(0.5) ? most - rng.between(0, 1) : rng.between(most / 2, most);
+  plan.desc.max_tokens = rng.chance(0.5) ? plan.batch.tokens : most;
+  const ExpertsPlan drawn = plan.experts;
+  plan.experts = plain_experts(plan.desc, drawn.seed);
+  plan.experts.source = drawn.source;
+  plan.experts.row_padding = drawn.row_padding;
+  plan.experts.expert_padding = drawn.expert_padding;
+  plan.experts.moved = drawn.moved;
+  return plan;
+}
+
 }  // namespace moeopt::gpu_test

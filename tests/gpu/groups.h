@@ -11,6 +11,8 @@ void test_reference(Suite& suite, Arena& arena);
 void test_tiny(Suite& suite, Arena& arena);
 // Random shapes and counts.
 void test_random(Suite& suite, Arena& arena);
+// Random shapes with up to 16384 tokens.
+void test_prefill(Suite& suite, Arena& arena);
 // The extremes that the library accepts, and what it refuses.
 void test_limits(Suite& suite, Arena& arena);
 // Layers of real models.

@@ -19,9 +19,55 @@ std::size_t leader_of(const Assignment& a, std::size_t place) {
   return leader;
 }
 
+// A token tile of h in stage images (cuda/moe/layout.h).
+struct ImageTile {
+  std::size_t first_row;  // of the images
+  std::size_t rows;
+};
+
+// The tiles of `rows` rows whose images begin at `first_row`.
+void cut(std::size_t first_row, std::size_t rows, std::size_t tile_rows,
+         std::vector<ImageTile>& tiles) {
+  for (std::size_t row = 0; row < rows; row += tile_rows) {
+    tiles.push_back({first_row + row, std::min(tile_rows, rows - row)});
+  }
+}
+
+// h and its scales from images to rows of `width` values, on the device.
+void unfold(Arena& arena, const std::vector<ImageTile>& tiles, int width, const Fp8Bits*& h,
+            const float*& scale) {
+  constexpr std::size_t kBytes = moe::kBlockBytes;
+  const auto groups = static_cast<std::size_t>(width) / kBytes;
+  const std::size_t image_rows =
+      tiles.empty()
+          ? 0
+          : tiles.back().first_row +
+                static_cast<std::size_t>(moe::image_rows(static_cast<int>(tiles.back().rows)));
+  const std::vector<Fp8Bits> images = arena.download(h, image_rows * groups * kBytes);
+  const std::vector<float> image_scales = arena.download(scale, image_rows * groups);
+  std::vector<Fp8Bits> plain;
+  std::vector<float> plain_scales;
+  for (const ImageTile& tile : tiles) {
+    const auto padded = static_cast<std::size_t>(moe::image_rows(static_cast<int>(tile.rows)));
+    const std::size_t base = tile.first_row * groups;
+    for (std::size_t row = 0; row < tile.rows; ++row) {
+      for (std::size_t block = 0; block < groups; ++block) {
+        const std::size_t line = (base + block * padded + row) * kBytes;
+        for (std::size_t byte = 0; byte < kBytes; ++byte) {
+          const std::size_t chunk = (byte / 16) ^ (row % 8);
+          plain.push_back(images[line + chunk * 16 + byte % 16]);
+        }
+        plain_scales.push_back(image_scales[base + block * padded + row]);
+      }
+    }
+  }
+  h = arena.upload(plain);
+  scale = arena.upload(plain_scales);
+}
+
 }  // namespace
 
-KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const void* workspace,
+KernelH find_kernel_h(Arena& arena, const moeopt_moe_desc& desc, const void* workspace,
                       const Assignment& assignment) {
   const moe::Shape shape = moe::check_desc(&desc);
   const moe::Config config = moe::choose_config(shape);
@@ -65,7 +111,11 @@ KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const voi
   }
   found.row_of_place.assign(assignment.slots.size(), -1);
   std::int32_t row = 0;
+  std::vector<ImageTile> tiles;
+  const auto tile_rows = static_cast<std::size_t>(config.variant.n_max);
   for (const std::size_t slot : order) {
+    cut(static_cast<std::size_t>(moe::image_row(row, static_cast<int>(slot))), lists[slot].size(),
+        tile_rows, tiles);
     for (const std::int32_t place : lists[slot]) {
       found.row_of_place[static_cast<std::size_t>(place)] = row++;
     }
@@ -73,6 +123,14 @@ KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const voi
   for (std::size_t place = 0; place < assignment.slots.size(); ++place) {
     if (assignment.slots[place] >= 0) {
       found.row_of_place[place] = found.row_of_place[leader_of(assignment, place)];
+    }
+  }
+  if (config.images()) {
+    unfold(arena, tiles, shape.intermediate, found.h, found.scale);
+    if (shape.shared()) {
+      std::vector<ImageTile> shared;
+      cut(0, static_cast<std::size_t>(assignment.rows), tile_rows, shared);
+      unfold(arena, shared, shape.shared_intermediate, found.shared_h, found.shared_scale);
     }
   }
   return found;

@@ -25,7 +25,7 @@ struct KernelH {
 };
 
 // After an fp8 launch of `assignment` on this workspace, before the next one.
-KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const void* workspace,
+KernelH find_kernel_h(Arena& arena, const moeopt_moe_desc& desc, const void* workspace,
                       const Assignment& assignment);
 
 }  // namespace moeopt::gpu_test

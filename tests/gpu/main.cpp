@@ -81,6 +81,7 @@ void run_all(Suite& suite) {
   test_reference(suite, arena);
   test_tiny(suite, arena);
   test_random(suite, arena);
+  test_prefill(suite, arena);
   test_limits(suite, arena);
   test_faults(suite, arena);
   test_graph(suite, arena);

@@ -151,6 +151,17 @@ void test_random(Suite& suite, Arena& arena) {
   }
 }
 
+void test_prefill(Suite& suite, Arena& arena) {
+  if (!suite.begin("prefill")) return;
+  constexpr int kCases = 64;
+  constexpr int kQuickCases = 12;
+  const int cases = suite.options().quick ? kQuickCases : kCases;
+  for (int i = 0; i < cases; ++i) {
+    suite.run(std::to_string(i),
+              [&](Case& c, std::uint64_t seed) { run_case(c, arena, draw_prefill_case(seed)); });
+  }
+}
+
 void soak(Suite& suite, Arena& arena) {
   if (!suite.begin("soak")) return;
   using Clock = std::chrono::steady_clock;

@@ -24,7 +24,14 @@ Config choose_config(const Shape& shape) {
   const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
   const int others = (shape.max_tokens + 7) / 8 * (shape.dtype == Dtype::kFp8 ? 2 : 1);
   const int tasks = std::max(kTasks - others, kTasks / 2);
-  config.gate_rows = std::clamp((shape.experts * tiles + tasks - 1) / tasks, 2, 16);
+  config.gate_rows = std::clamp((shape.experts * tiles + tasks - 1) / tasks, 2, kGateRows);
+  if (config.images()) {
+    // Two tasks a block: x and router rows come from the cache once for 32 tokens x 32 rows.
+    config.gate_rows =
+        std::clamp((shape.experts * tiles + 263) / 264 + 15, kGateRows, kWideGateRows) / 16 * 16;
+  }
+  // Where an expert's tokens are few, the other units would wait for the first.
+  config.gathers = config.images() && rows > 256;
   config.local_lists =
       config.variant.n_max <= 64 && shape.max_tokens * shape.top_k <= kLocalEntries;
   config.route_everywhere = config.local_lists && shape.max_tokens <= kRouteEverywhereTokens;

@@ -47,13 +47,18 @@ struct Variant {
 
 struct Config {
   Variant variant;
-  int gate_tokens;           // tokens of a gate task: 8 or 32
-  int gate_rows;             // router rows of a gate task: 1 .. 16
-  bool local_lists;          // each block sorts all (token, slot) entries for itself
-  bool route_everywhere;     // and repeats the top-k of all tokens, too; only with local_lists
+  int gate_tokens;        // tokens of a gate task: 8 or 32
+  int gate_rows;          // router rows of a gate task: 1 .. 16, with images 32
+  bool local_lists;       // each block sorts all (token, slot) entries for itself
+  bool route_everywhere;  // and repeats the top-k of all tokens, too; only with local_lists
+  bool gathers;           // with images: x, too, from the second weight unit on (Launch::gathers)
+  // h lies in stage images (layout.h).
+  bool images() const { return variant.n_max >= 128; }
   std::string name() const;  // "bf16 m128 n32"
 };
 
+inline constexpr int kGateRows = 16;
+inline constexpr int kWideGateRows = 32;
 inline constexpr int kRouteEverywhereTokens = 8;
 inline constexpr int kLocalEntries = 512;  // tokens * k at most, with local_lists
 

@@ -14,6 +14,7 @@
 #include "cuda/moe/gate.cuh"
 #include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
+#include "cuda/moe/store_tile.cuh"
 #include "cuda/moe/wgmma.cuh"
 
 namespace moeopt::cuda::moe {
@@ -33,8 +34,10 @@ class Consumer {
                consumer_ % 128 == 0) {}
 
   __device__ void work() {
-    Cursor<kTaskSlots> tasks;
+    // The cursor in the task ring, in one register: the phase above the stage.
+    std::uint32_t place = 0;
     for (;;) {
+      const Cursor<kTaskSlots> tasks{static_cast<int>(place & 0xff), place >> 8};
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (consumer)");
       const TaskInfo& info = s_.tasks[tasks.stage];
       const TaskKind kind = info.task.kind;
@@ -56,9 +59,12 @@ class Consumer {
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemm(info, tasks);
       stamp(trace_, TracePhase::kFinished, info.task);
       if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
+      if constexpr (T::kImages) {
+        if (keeps_gathered_) bulk_wait();  // gathered tokens are where the publisher says
+      }
       __syncwarp();
-      if (lane_ == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
-      tasks.advance();
+      if (lane_ == 0) mbarrier_arrive(s_.task_stored[place & 0xff]);
+      place = (place & 0xff) == kTaskSlots - 1 ? (place & 0x100) ^ 0x100 : place + 1;
     }
   }
 
@@ -91,8 +97,16 @@ class Consumer {
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
+    if constexpr (T::kImages) {
+      gathered_ = is_gathered(info);
+      keeps_gathered_ = keeps_gathered(info);
+    }
     if constexpr (T::kFp8) {
-      multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      if constexpr (kN >= 128) {
+        multiply_fp8_by_tiles<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      } else {
+        multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      }
     } else {
       multiply_bf16<kN>(info, sums);
     }
@@ -122,10 +136,40 @@ class Consumer {
   __device__ void wait_for_stage(const TaskInfo& info, int block) {
     mbarrier_wait(s_.weights_full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
-    fence_async_shared();  // cp.async wrote the tokens, wgmma reads them
+    // cp.async wrote the tokens, wgmma reads them; images come by the copy engine.
+    if (!T::kImages || gathered_) fence_async_shared();
+    if constexpr (T::kImages) {
+      if (keeps_gathered_) keep_gathered(info, block);
+    }
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
   }
+  // The loaders gather this task's tokens, row by row.
+  __device__ bool is_gathered(const TaskInfo& info) const {
+    return info.task.kind == TaskKind::kFirst &&
+           (info.task.slot < 0 || info.task.unit == 0 || !run_.launch.gathers);
+  }
+  // Unit 0 of a routed first GEMM: one thread sends the gathered tokens of each stage to the images
+  // from which the other units read them.
+  __device__ bool keeps_gathered(const TaskInfo& info) const {
+    return consumer_ == 0 && run_.launch.gathers && info.task.kind == TaskKind::kFirst &&
+           info.task.slot >= 0 && info.task.unit == 0;
+  }
+  __device__ void keep_gathered(const TaskInfo& info, int block) {
+    const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
+    const std::int64_t line =
+        std::int64_t{1} * info.h_row * info.blocks + std::int64_t{1} * block * rows;
+    bulk_store(p_.x_images + line * kBlockBytes, s_.tokens[tokens_.stage], rows * kBlockBytes);
+    if constexpr (T::kFp8) {
+      bulk_store(p_.x_image_scales + line, s_.token_scales[tokens_.stage], rows * 4);
+    }
+    bulk_commit();
+  }
+  template <int kSending>
   __device__ void free_stage(int weights, int tokens) {
+    // What this thread sent from the stage has been read; kSending stages may still be being read.
+    if constexpr (T::kImages) {
+      if (keeps_gathered_) bulk_wait_read<kSending>();
+    }
     __syncwarp();
     if (lane_ == 0) {
       mbarrier_arrive(s_.weights_empty[weights]);
@@ -135,9 +179,10 @@ class Consumer {
   static __device__ int previous(int stage, int stages) {
     return stage == 0 ? stages - 1 : stage - 1;
   }
+  template <int kSending = 0>
   __device__ void free_previous_stage() {
-    free_stage(previous(weights_.stage, T::kWeightStages),
-               previous(tokens_.stage, T::kTokenStages));
+    free_stage<kSending>(previous(weights_.stage, T::kWeightStages),
+                         previous(tokens_.stage, T::kTokenStages));
   }
 
   template <int kN, int kBlocks>
@@ -167,7 +212,7 @@ class Consumer {
       issue_bf16<kN, T::kBlocks>(sums);
       if (stage > 0) {
         wgmma_wait<1>();
-        free_previous_stage();
+        free_previous_stage<1>();
       }
       weights_.advance();
       tokens_.advance();
@@ -192,10 +237,10 @@ class Consumer {
   __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
-    constexpr int kPart = kN == 128 ? 32 : kN;  // registers
+    constexpr int kPart = kN;
     // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const float* low = scales + group_ * padded;
+    const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
     float products[T::kMTiles][kPart / 2] = {};
     for (int block = 0; block < info.blocks; ++block) {
@@ -240,6 +285,51 @@ class Consumer {
     }
   }
 
+  // The same with one m-tile of 128 columns at a time: while a warpgroup promotes, the other's
+  // products may keep the tensor cores busy.
+  template <int kN>
+  __device__ void multiply_fp8_by_tiles(const TaskInfo& info, const float* scales, bool first,
+                                        Sums<kN>& total) {
+    const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
+    const float* low = scales + (thread_again() / 128 - 1) * padded;
+    const float* high = first ? low + info.blocks : low;
+    const int blocks = info.blocks;
+    float products[kN / 2] = {};
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block) {
+      const float low_scale = low[block];
+      const float high_scale = high[block];
+      wait_for_stage(info, block);
+      const std::uint64_t weights = weights_operand(0);
+      const std::uint64_t tokens = tokens_operand(0);
+      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+          wgmma_e4m3<kN>(products, weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                         step > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>();
+        pin(products);
+        float(&sums)[kN / 2] = total[i];
+#pragma unroll
+        for (int g = 0; g < kN / 8; ++g) {
+          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+          sums[4 * g] += products[4 * g] * (low_scale * token.x);
+          sums[4 * g + 1] += products[4 * g + 1] * (low_scale * token.y);
+          sums[4 * g + 2] += products[4 * g + 2] * (high_scale * token.x);
+          sums[4 * g + 3] += products[4 * g + 3] * (high_scale * token.y);
+        }
+      }
+      weights_.advance();
+      tokens_.advance();
+      free_previous_stage();
+    }
+  }
+
   // --- first GEMM: h
   // -------------------------------------------------------------------------------
 
@@ -273,8 +363,12 @@ class Consumer {
         sums[i][4 * g + 1] = swiglu(sums[i][4 * g + 1], sums[i][4 * g + 3]);
       }
     }
-    if constexpr (T::kFp8) {
+    if constexpr (T::kFp8 && T::kImages) {
+      store_h_fp8_image<kN>(info, sums, h, layout.intermediate);
+    } else if constexpr (T::kFp8) {
       store_h_fp8<kN>(info, sums, h, tile, layout.intermediate);
+    } else if constexpr (T::kImages) {
+      if (mine) store_h_image<kN>(info, sums, h, tile);
     } else if (mine) {
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
@@ -290,6 +384,41 @@ class Consumer {
         }
       }
     }
+  }
+
+  // K block `tile` of the token tile's h: this warpgroup's 64 columns.
+  template <int kN>
+  __device__ void store_h_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile) {
+    constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
+    const int rows = image_rows(info.rows);
+    const int thread = thread_again() % 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
+    const int group = thread_again() / 128 - 1;
+    const std::uint32_t staging = shared_address(s_.staging[group]);
+    std::byte* image = h + std::int64_t{1} * tile * rows * kBlockBytes;
+#pragma unroll
+    for (int start = 0; start < kN; start += kTokens) {
+      std::uint32_t low[kTokens / 8];
+      std::uint32_t high[kTokens / 8];
+#pragma unroll
+      for (int g = 0; g < kTokens / 8; ++g) {
+        const int at = 4 * (start / 8 + g);
+        low[g] = pack_bf16(sums[0][at], sums[0][at + 1]);
+        high[g] = pack_bf16(sums[T::kMTiles - 1][at], sums[T::kMTiles - 1][at + 1]);
+      }
+      stage_columns(staging, low, high, warp, 4 + warp, lane);
+      warpgroup_barrier(group);
+      copy_image(staging, image + start * kBlockBytes, min(rows - start, kTokens), warp * 32 + lane,
+                 128);
+      warpgroup_barrier(group);
+    }
+  }
+
+  // value / scale, to the last bit while nothing overflows (inverse: 1 / scale, rounded right).
+  static __device__ float quotient(float value, float scale, float inverse) {
+    const float near = value * inverse;
+    return fmaf(fmaf(-near, scale, value), inverse, near);
   }
 
   // The two warpgroups hold the 128 columns of h that share a scale.
@@ -322,7 +451,9 @@ class Consumer {
         for (int w = 0; w < kConsumerWarps; ++w)
           largest = fmaxf(largest, maxima[w * T::kNMax + row]);
         const float scale = largest / 448.0f;
-        halves[c] = pack_e4m3(sums[0][4 * g + c] / scale, sums[T::kMTiles - 1][4 * g + c] / scale);
+        const float inverse = 1.0f / scale;
+        halves[c] = pack_e4m3(quotient(sums[0][4 * g + c], scale, inverse),
+                              quotient(sums[T::kMTiles - 1][4 * g + c], scale, inverse));
         if (consumer_ < 4 && row < info.rows) {
           float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
           scales[std::int64_t{1} * (info.h_row + row) * (width / 128) + info.task.unit] = scale;
@@ -340,6 +471,97 @@ class Consumer {
     }
   }
 
+  // Largest of each value over the lanes of the same quad position; values are spread over the
+  // lanes on the way: lane (r, q) keeps kCount / 8 of them, from kCount / 8 * r on.
+  template <int kCount>
+  static __device__ void spread_maxima(float (&values)[kCount], int lane) {
+    spread_step<kCount / 2>(values, lane, 16);
+    spread_step<kCount / 4>(values, lane, 8);
+    spread_step<kCount / 8>(values, lane, 4);
+  }
+  template <int kHalf, int kCount>
+  static __device__ void spread_step(float (&values)[kCount], int lane, int bit) {
+    const bool upper = (lane & bit) != 0;
+#pragma unroll
+    for (int j = 0; j < kHalf; ++j) {
+      const float keep = upper ? values[j + kHalf] : values[j];
+      const float give = upper ? values[j] : values[j + kHalf];
+      values[j] = fmaxf(keep, __shfl_xor_sync(kAllLanes, give, bit));
+    }
+  }
+
+  // The same into a stage image, whose K block is the unit; the scales of a token once for all.
+  template <int kN>
+  __device__ void store_h_fp8_image(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int width) {
+    float* maxima = s_.row_max[0];
+    const int thread = thread_again() - 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
+    const int quad = lane % 4;
+    constexpr int kValues = kN / 4;  // of a lane: tokens 8 g + 2 quad + c at 2 g + c
+    float values[kValues];
+#pragma unroll
+    for (int i = 0; i < kValues; ++i) {
+      const int at = i / 2 * 4 + i % 2;
+      values[i] = fmaxf(fabsf(sums[0][at]), fabsf(sums[T::kMTiles - 1][at]));
+    }
+    if constexpr (kValues >= 8) {
+      spread_maxima(values, lane);
+#pragma unroll
+      for (int j = 0; j < kValues / 8; ++j) {
+        const int i = kValues / 8 * (lane / 4) + j;
+        maxima[warp * T::kNMax + i / 2 * 8 + 2 * quad + i % 2] = values[j];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) {
+        for (int step = 4; step < 32; step *= 2) {
+          values[i] = fmaxf(values[i], __shfl_xor_sync(kAllLanes, values[i], step));
+        }
+        if (lane < 4) maxima[warp * T::kNMax + i / 2 * 8 + 2 * quad + i % 2] = values[i];
+      }
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    const int rows = image_rows(info.rows);
+    if (const int row = thread; row < kN) {
+      float largest = 1e-10f;
+      for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima[w * T::kNMax + row]);
+      const float scale = largest / 448.0f;
+      maxima[row] = scale;  // this thread alone read this place
+      maxima[T::kNMax + row] = 1.0f / scale;
+      if (row < info.rows) {
+        float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
+        scales[std::int64_t{1} * info.h_row * (width / 128) +
+               std::int64_t{1} * info.task.unit * rows + row] = scale;
+      }
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    const std::uint32_t staging = shared_address(s_.staging);  // of both warpgroups: one image
+    const int chunk = warp / 4 * 4 + warp % 4 / 2;
+    const std::uint32_t to = staging + lane / 4 * kBlockBytes + warp % 2 * 8 + 2 * quad;
+    const std::uint32_t to_low = to + (chunk ^ lane / 4) * 16;
+    const std::uint32_t to_high = to + ((chunk + 2) ^ lane / 4) * 16;
+#pragma unroll
+    for (int g = 0; g < kN / 8; ++g) {
+      const float2 scale = *reinterpret_cast<const float2*>(maxima + 8 * g + 2 * quad);
+      const float2 inverse = *reinterpret_cast<const float2*>(maxima + T::kNMax + 8 * g + 2 * quad);
+      const float(&low)[kN / 2] = sums[0];
+      const float(&high)[kN / 2] = sums[T::kMTiles - 1];
+      const std::uint32_t first = pack_e4m3(quotient(low[4 * g], scale.x, inverse.x),
+                                            quotient(high[4 * g], scale.x, inverse.x));
+      const std::uint32_t second = pack_e4m3(quotient(low[4 * g + 1], scale.y, inverse.y),
+                                             quotient(high[4 * g + 1], scale.y, inverse.y));
+      const std::uint32_t two = transpose_8x8(first | second << 16);
+      // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
+      store_shared_2(to_low + g * 8 * kBlockBytes, (two & 0xff) | (two >> 8 & 0xff00));
+      store_shared_2(to_high + g * 8 * kBlockBytes, (two >> 8 & 0xff) | (two >> 16 & 0xff00));
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+    copy_image(staging, h + std::int64_t{1} * info.task.unit * rows * kBlockBytes, rows, thread,
+               kConsumers);
+    named_barrier(kConsumerBarrier, kConsumers);
+  }
+
   // --- second GEMM: y
   // -------------------------------------------------------------------------------
 
@@ -351,6 +573,10 @@ class Consumer {
     for (int i = 0; i < T::kMTiles; ++i) {
       const int first_column = tile * kTileRows + packed_half(i) * kHalfRows;
       if (first_column >= p_.hidden) break;  // rows of the packed tile beyond the matrix
+      if constexpr (T::kImages) {
+        store_y_lines<kN>(info, sums[i], y + std::int64_t{2} * first_column, y_row);
+        continue;
+      }
       const int column = first_column + warp_ * 16 + 2 * (lane_ % 4);
 #pragma unroll
       for (int g = 0; g < kN / 8; ++g) {
@@ -366,6 +592,40 @@ class Consumer {
     }
   }
 
+  // 64 columns of y, from `y` on, of the tile's tokens.
+  template <int kN>
+  __device__ void store_y_lines(const TaskInfo& info, const float (&sums)[kN / 2], std::byte* y,
+                                const std::int32_t* y_row) {
+    constexpr int kTokens = kN < kStagedTokens ? kN : kStagedTokens;
+    const int thread = thread_again() % 128;
+    const int lane = thread % 32;
+    const int warp = thread / 32;
+    const int group = thread_again() / 128 - 1;
+    const std::uint32_t staging = shared_address(s_.staging[group]);
+    const int chunk = thread % 8;
+#pragma unroll
+    for (int start = 0; start < kN; start += kTokens) {
+      std::uint32_t low[kTokens / 8];
+      std::uint32_t high[kTokens / 8];
+#pragma unroll
+      for (int g = 0; g < kTokens / 8; ++g) {
+        const int at = 4 * (start / 8 + g);
+        low[g] = pack_bf16(sums[at], sums[at + 1]);
+        high[g] = pack_bf16(sums[at + 2], sums[at + 3]);
+      }
+      stage_columns(staging, low, high, 2 * warp, 2 * warp + 1, lane);
+      warpgroup_barrier(group);
+#pragma unroll
+      for (int token = thread / 8; token < kTokens; token += 16) {
+        const int row = start + token;
+        if (row >= info.rows) break;
+        *reinterpret_cast<uint4*>(y + std::int64_t{2} * y_row[row] * p_.hidden + chunk * 16) =
+            load_shared_16(staging + token * kBlockBytes + (chunk ^ token % 8) * 16);
+      }
+      warpgroup_barrier(group);
+    }
+  }
+
   const Params& p_;
   SharedState<T>& s_;
   const Run& run_;
@@ -374,6 +634,8 @@ class Consumer {
   int warp_;  // within the warpgroup
   int lane_;
   bool exchange_ = false;
+  bool gathered_ = false;  // of the task at hand; asked at every stage
+  bool keeps_gathered_ = false;
   Cursor<T::kWeightStages> weights_;
   Cursor<T::kTokenStages> tokens_;
   Tracer trace_;

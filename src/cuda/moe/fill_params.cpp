@@ -47,6 +47,7 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.gate_tokens = config.gate_tokens;
   params.gate_rows = config.gate_rows;
   params.local_lists = config.local_lists ? 1 : 0;
+  params.gathers = config.gathers ? 1 : 0;
   params.route_everywhere = config.route_everywhere ? 1 : 0;
 }
 
@@ -75,6 +76,8 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* bas
   at(params.lists, w.lists);
   at(params.x_quantised, w.x_quantised);
   at(params.x_scales, w.x_scales);
+  at(params.x_images, w.x_images);
+  at(params.x_image_scales, w.x_image_scales);
   at(params.h, w.h);
   at(params.h_scales, w.h_scales);
   at(params.h_shared, w.h_shared);

@@ -105,6 +105,79 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run, 
   }
 }
 
+// The same for up to 16 kRows router rows and 32 tokens.
+template <int kRows, typename T>
+__device__ void wide_gate_logits(const Params& p, SharedState<T>& s, int tokens, int first_token,
+                                 int first_row, int rows, int consumer) {
+  constexpr int kGroups = 4;
+  const int warp = consumer / 32;
+  const int lane = consumer % 32;
+  const int quad = lane % 4;
+  const std::byte* a[kRows][2];
+  const std::byte* b[kGroups];
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = min(16 * m + 8 * half + lane / 4, rows - 1);
+      a[m][half] = router_row(p, first_row + row) + quad * 16;
+    }
+  }
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const int token = min(first_token + 8 * g + lane / 4, tokens - 1);
+    b[g] = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride + quad * 16;
+  }
+  float sum[kRows][kGroups][4] = {};
+#pragma unroll 1
+  for (int chunk = warp; chunk < p.hidden / 64; chunk += kConsumerWarps) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int byte = chunk * 128 + half * 64;
+      uint4 row[kRows][2];
+      uint4 token[kGroups];
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+        row[m][0] = load_16(a[m][0] + byte);
+        row[m][1] = load_16(a[m][1] + byte);
+      }
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) token[g] = load_16(b[g] + byte);
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+        for (int g = 0; g < kGroups; ++g) {
+          mma_bf16(sum[m][g], row[m][0].x, row[m][1].x, row[m][0].y, row[m][1].y, token[g].x,
+                   token[g].y);
+          mma_bf16(sum[m][g], row[m][0].z, row[m][1].z, row[m][0].w, row[m][1].w, token[g].z,
+                   token[g].w);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      float* mine = s.partial + warp * 128;
+      mine[(lane / 4) * 8 + 2 * quad] = sum[m][g][0];
+      mine[(lane / 4) * 8 + 2 * quad + 1] = sum[m][g][1];
+      mine[(lane / 4 + 8) * 8 + 2 * quad] = sum[m][g][2];
+      mine[(lane / 4 + 8) * 8 + 2 * quad + 1] = sum[m][g][3];
+      named_barrier(kConsumerBarrier, kConsumers);
+      const int row = 16 * m + consumer / 8;
+      const int token = first_token + 8 * g + consumer % 8;
+      if (consumer < 128 && row < rows && token < tokens) {
+        float total = 0;
+        for (int w = 0; w < kConsumerWarps; ++w) total += s.partial[w * 128 + consumer];
+        const int column = p.ids == nullptr ? first_row + row : p.experts_total;
+        p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
+      }
+      named_barrier(kConsumerBarrier, kConsumers);
+    }
+  }
+}
+
 template <typename T>
 __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const Run& run,
                                        const Task& task, int consumer) {
@@ -113,7 +186,12 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
       (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
   const int first_row = task.unit * p.gate_rows;
   const int rows = min(p.gate_rows, total_rows - first_row);
-  if (p.gate_tokens == 8) {
+  if (T::kImages && rows > kGateRows) {
+    if constexpr (T::kImages) {
+      wide_gate_logits<kWideGateRows / 16>(p, s, run.launch.tokens, first_token, first_row, rows,
+                                           consumer);
+    }
+  } else if (p.gate_tokens == 8) {
     gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);
   } else {
     gate_logits<4>(p, s, run, first_token, first_row, rows, consumer);
@@ -122,8 +200,8 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
 }
 
 // Top-k of 8 tokens, a warp a token.
-__device__ __noinline__ inline void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
-                                           const Task& task, int consumer) {
+inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
+                                                  const Task& task, int consumer) {
   const int lane = consumer % 32;
   const int token = task.tile * kWarpTokens + consumer / 32;
   if (token < run.launch.tokens) {
@@ -147,8 +225,8 @@ __device__ inline uint2 load_four(const std::byte* x, int group, int groups, int
 }
 
 // x of 8 tokens to e4m3, a warp a token: scale = max(|x|, 1e-10) / 448 per 128 elements.
-__device__ __noinline__ inline void quantise_task(const Params& p, const Run& run, const Task& task,
-                                           int consumer) {
+inline __device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
+                                                  int consumer) {
   constexpr int kAhead = 8;
   const int lane = consumer % 32;
   const int token = task.tile * kWarpTokens + consumer / 32;

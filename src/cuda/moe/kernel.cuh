@@ -20,7 +20,7 @@ __device__ void init_barriers(SharedState<T>& s) {
     mbarrier_init(s.weights_empty[i], kConsumerWarps);
   }
   for (int i = 0; i < T::kTokenStages; ++i) {
-    mbarrier_init(s.tokens_full[i], 32);
+    mbarrier_init(s.tokens_full[i], T::kLoaderLanes);
     mbarrier_init(s.tokens_empty[i], kConsumerWarps);
   }
   for (int i = 0; i < kTaskSlots; ++i) {

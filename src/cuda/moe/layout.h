@@ -44,6 +44,22 @@ MOEOPT_HOST_DEVICE constexpr int logits_stride(int experts) {
   return (experts + 4) / 4 * 4;
 }
 
+// h of the tiles with images (Tile::kImages): a token tile's rows, rounded up to 8, are stage
+// images of that many rows x 128 bytes in the swizzle below, one after the other along K; fp8
+// scales lie likewise, block by block. Tiles start on 8 rows, so that h has up to 8 rows an expert
+// more.
+inline constexpr int kImageRows = 8;
+MOEOPT_HOST_DEVICE constexpr int image_rows(int rows) {
+  return (rows + kImageRows - 1) / kImageRows * kImageRows;
+}
+// What unit 0 of a first GEMM adds to the count of finished units besides 1: from then on the
+// token tile's x lies gathered in images.
+inline constexpr std::uint32_t kGathered = 1u << 16;
+// The first row of h of a slot before which lie `rows_before` rows of work.
+MOEOPT_HOST_DEVICE constexpr int image_row(int rows_before, int slot) {
+  return image_rows(rows_before) + kImageRows * slot;
+}
+
 struct ExpertLayout {
   int hidden;
   int intermediate;

@@ -3,6 +3,9 @@
 // columns beyond hold whatever was there, which wgmma keeps apart and no epilogue reads.
 #pragma once
 
+#include <type_traits>
+
+#include "cuda/moe/image_loader.cuh"
 #include "cuda/moe/route.cuh"
 #include "cuda/moe/shared_state.cuh"
 
@@ -17,6 +20,7 @@ class Loader {
         run_(s.run),
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32 - 1),
+        images_(p, s),
         trace_(TraceRole::kLoader, threadIdx.x == 32) {}
 
   __device__ void work() {
@@ -28,11 +32,21 @@ class Loader {
       if (info.task.kind == TaskKind::kEnd) break;
       stamp(trace_, TracePhase::kTask, info.task);
       if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
-        find_rows(info, tasks.stage);
+        if constexpr (T::kImages) {
+          images_.find_rows(info, tasks.stage);
+        } else {
+          find_rows(info, tasks.stage);
+        }
       }
       // Once a task, though only the second GEMM's consumers look.
       if (warp_ == 0) mbarrier_arrive(s_.task_rows[tasks.stage]);
-      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) load(info);
+      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
+        if constexpr (T::kImages) {
+          images_.load(info, trace_);
+        } else {
+          load(info);
+        }
+      }
       __syncwarp();
       if (lane_ == 0) mbarrier_arrive(s_.task_empty[tasks.stage]);
       tasks.advance();
@@ -145,6 +159,10 @@ class Loader {
   int next_ = 0;  // the warp whose turn the next stage is
   bool listed_ = false;
   Cursor<T::kTokenStages> tokens_;
+  struct Nothing {
+    __device__ Nothing(const Params& /*p*/, SharedState<T>& /*s*/) {}
+  };
+  std::conditional_t<T::kImages, ImageLoader<T>, Nothing> images_;
   Tracer trace_;
 };
 

@@ -56,6 +56,7 @@ struct Params {
   int gate_rows;
   int local_lists;
   int route_everywhere;
+  int gathers;
   Launch launch;  // filled in by launch(), but for the tokens
 
   // The workspace (WorkspaceLayout).
@@ -76,6 +77,8 @@ struct Params {
   std::int32_t* lists;
   std::byte* x_quantised;
   float* x_scales;
+  std::byte* x_images;
+  float* x_image_scales;
   std::byte* h;
   float* h_scales;
   std::byte* h_shared;

@@ -199,11 +199,16 @@ class Producer {
         shared ? run_.launch.tokens : s_.row_start[task.slot + 1] - s_.row_start[task.slot];
     info.first_row = task.tile * T::kNMax;
     info.rows = min(expert_rows - info.first_row, T::kNMax);
-    info.h_row = (shared ? 0 : s_.row_start[task.slot]) + info.first_row;
+    info.h_row = info.first_row;
+    if (!shared) {
+      const int before = s_.row_start[task.slot];
+      info.h_row += T::kImages ? image_row(before, task.slot) : before;
+    }
     info.blocks = first ? layout.blocks1() : layout.blocks2();
     info.ready = run_.ready + (shared ? p_.token_tiles : s_.tile_start[task.slot]) + task.tile;
     info.ready_count =
-        static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1);
+        static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1) +
+        (T::kImages ? kGathered : 0);
     return info;
   }
 

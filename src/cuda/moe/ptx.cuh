@@ -76,6 +76,25 @@ __device__ inline std::uint64_t evict_first_policy() {
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
+// `bytes` (a multiple of 16) of shared memory to global memory by the copy engine; in this thread's
+// open group.
+__device__ inline void bulk_store(void* to, const void* from, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(shared_address(from)), "r"(bytes)
+               : "memory");
+}
+__device__ inline void bulk_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Until at most kPending of this thread's groups have still to read their source.
+template <int kPending>
+__device__ inline void bulk_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+// Until all of this thread's groups are in global memory.
+__device__ inline void bulk_wait() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
 __device__ inline void copy_16(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
@@ -88,6 +107,10 @@ __device__ inline void copy_4(std::uint32_t to, const void* from) {
 // Ordinary writes to shared memory before, wgmma and copy engine after.
 __device__ inline void fence_async_shared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// The same for global memory: others' ordinary writes, acquired before, and the copy engine after.
+__device__ inline void fence_async_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 __device__ inline std::uint32_t load_acquire(const std::uint32_t* pointer) {
   std::uint32_t value;
@@ -128,7 +151,6 @@ __device__ inline void prefetch_line(const void* address) {
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
-
 // --- matrix units ------------------------------------------------------------------------------
 
 // A wgmma operand: rows of 128 bytes in the 128-byte swizzle, groups of 8 rows 1024 bytes apart;
@@ -158,6 +180,14 @@ __device__ inline void pin(float (&registers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 
+// threadIdx.x, read anew: what follows from it is computed where it is used instead of being kept
+// in registers.
+__device__ inline int thread_again() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 // d[16 x 8] += a[16 x 16] b[16 x 8], bf16, float32 sums.
 __device__ inline void mma_bf16(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
                                 std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
@@ -174,6 +204,32 @@ __device__ inline std::uint32_t transpose_8x8(std::uint32_t two) {
   std::uint32_t out;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(two));
   return out;
+}
+
+// Two or four such matrices to shared memory, transposed: lane 8 i + r gives the address of row r
+// of the transposed matrix i, 16 bytes.
+__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a),
+               "r"(b)
+               : "memory");
+}
+__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                                        std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
+               "r"(a), "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+__device__ inline uint4 load_shared_16(std::uint32_t from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(from)
+               : "memory");
+  return v;
+}
+__device__ inline void store_shared_2(std::uint32_t to, std::uint32_t two_bytes) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(static_cast<std::uint16_t>(two_bytes))
+               : "memory");
 }
 
 // --- conversions -------------------------------------------------------------------------------

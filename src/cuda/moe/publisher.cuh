@@ -34,7 +34,7 @@ class Publisher {
 
  private:
   __device__ void publish_h(const TaskInfo& info) {
-    add_release(info.ready, 1);
+    add_release(info.ready, T::kImages && info.task.unit == 0 ? kGathered + 1 : 1);
     if (info.task.slot >= 0 && info.task.unit == 0) {
       atomicAdd(reinterpret_cast<unsigned long long*>(&p_.counters->rows),
                 static_cast<unsigned long long>(info.rows));

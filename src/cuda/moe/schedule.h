@@ -6,6 +6,7 @@
 // Tickets: [quantise x (fp8)] [gate] [dispatch]
 //          [first GEMM of the shared expert] [first GEMM of the routed experts]
 //          [second GEMM of the shared expert] [second GEMM of the routed experts] [combine]
+// With gathers, [unit 0 of the first GEMM of all routed experts] before their other units.
 // Within a GEMM: expert by expert, then unit (rows of the weights), token tile innermost, so that
 // the weights of a unit are asked for close in time.
 #pragma once
@@ -40,6 +41,8 @@ struct Launch {
   bool dispatches;                   // false: each block routes for itself
   int units1, units2;                // weight units of an expert's two matrices
   int shared_units1, shared_units2;  // 0: no shared expert
+  bool gathers;  // unit 0 of the first GEMM comes first, of all experts: it leaves x, gathered, to
+                 // the other units
 
   int tokens;
   int quantise_tiles;
@@ -101,7 +104,16 @@ MOEOPT_HOST_DEVICE inline Task task_of(const Launch& launch, const std::int32_t*
   const int routed = tile_start[scheduled];
   TaskKind kind = TaskKind::kFirst;
   int units = launch.units1;
-  if (rest >= routed * units) {
+  int first_unit = 0;
+  if (launch.gathers && units > 1 && rest < routed * units) {
+    if (rest < routed) {
+      units = 1;
+    } else {
+      rest -= routed;
+      --units;
+      first_unit = 1;
+    }
+  } else if (rest >= routed * units) {
     rest -= routed * units;
     if (rest < shared * launch.shared_units2) {
       return {TaskKind::kSecond, -1, rest / shared, rest % shared};
@@ -130,8 +142,8 @@ MOEOPT_HOST_DEVICE inline Task task_of(const Launch& launch, const std::int32_t*
   }
   const int tiles = tile_start[hint + 1] - tile_start[hint];
   const int rank = rest - tile_start[hint] * units;
-  if (tiles == 1) return {kind, hint, rank, 0};
-  return {kind, hint, rank / tiles, rank % tiles};
+  if (tiles == 1) return {kind, hint, first_unit + rank, 0};
+  return {kind, hint, first_unit + rank / tiles, rank % tiles};
 }
 
 }  // namespace moeopt::cuda::moe

@@ -29,8 +29,9 @@ inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
 inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 
-// Named barrier of the consumers; 0 is __syncthreads.
+// Named barriers: of the consumers, and of each warpgroup of them; 0 is __syncthreads.
 inline constexpr int kConsumerBarrier = 1;
+inline constexpr int kWarpgroupBarrier = 2;
 
 template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
 struct Tile {
@@ -48,10 +49,15 @@ struct Tile {
   static constexpr int kTokenStageBytes = kTokenBlockBytes * kBlocks;
   // Scales of the weights of one task: [m_tiles][2][H / 128] or [m_tiles][I / 128].
   static constexpr int kScaleFloats = kFp8 ? kMTiles * kMaxBlocks : 4;
+  // Tiles for many tokens keep h in stage images and store by whole lines (image_loader.cuh,
+  // store_tile.cuh).
+  static constexpr bool kImages = kNMax >= 128;
+  static constexpr int kLoaderLanes = kImages ? 32 * kLoaderWarps : 32;  // that fill a stage
+  static constexpr int kStagingBytes = kImages ? 8192 : 16;              // of a warpgroup
   // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
   // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
-  static constexpr int kProducerRegisters = kNMax >= 128 ? 72 : 104;
-  static constexpr int kConsumerRegisters = kNMax >= 128 ? 216 : 200;
+  static constexpr int kProducerRegisters = kImages ? 72 : 104;
+  static constexpr int kConsumerRegisters = kImages ? 216 : 200;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
   static constexpr bool kLocalLists = kNMax <= 64;  // Config::local_lists may be set
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
@@ -123,7 +129,8 @@ template <typename T>
 struct alignas(1024) SharedState {
   std::byte weights[T::kWeightStages][T::kWeightStageBytes];
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
-  float token_scales[T::kTokenStages][T::kTokenScales];
+  std::byte staging[2][T::kStagingBytes];  // of a warpgroup; written and read by consumers
+  alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
   union {
     float partial[kConsumerWarps * 16 * 8];  // gate; of logits
@@ -149,7 +156,7 @@ struct alignas(1024) SharedState {
 
   Mbarrier weights_full[T::kWeightStages];   // producer's expect_tx
   Mbarrier weights_empty[T::kWeightStages];  // consumer warps
-  Mbarrier tokens_full[T::kTokenStages];     // 32 lanes of the loader of that block
+  Mbarrier tokens_full[T::kTokenStages];     // kLoaderLanes
   Mbarrier tokens_empty[T::kTokenStages];    // consumer warps
   Mbarrier task_full[kTaskSlots];            // producer
   Mbarrier task_rows[kTaskSlots];            // the first loader's lanes: y_row is written

@@ -41,9 +41,11 @@ struct WorkspaceLayout {
   std::uint64_t lists;        // i32 [slots][max_tokens]: token * k + slot, in order of arrival
   std::uint64_t x_quantised;  // e4m3 [max_tokens][H]; fp8 alone, as the next
   std::uint64_t x_scales;     // f32 [max_tokens][H / 128]
-  std::uint64_t h;            // bf16 or e4m3 [max_tokens * k][I]
-  std::uint64_t h_scales;     // f32 [max_tokens * k][I / 128]
-  std::uint64_t h_shared;     // [max_tokens][I_shared]
+  std::uint64_t x_images;     // x gathered, and its scales: as h is laid out; with images alone
+  std::uint64_t x_image_scales;
+  std::uint64_t h;         // bf16 or e4m3 [max_tokens * k][I]; or in images (layout.h)
+  std::uint64_t h_scales;  // f32 [max_tokens * k][I / 128]; likewise
+  std::uint64_t h_shared;  // [max_tokens][I_shared]
   std::uint64_t h_shared_scales;
   std::uint64_t y;  // bf16 [max_tokens][k + shared][H]
   std::uint64_t bytes;
@@ -87,10 +89,16 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
   const std::uint64_t element = u64(s.element_bytes());
   w.x_quantised = take(fp8 ? tokens * u64(s.hidden) : 0);
   w.x_scales = take(fp8 ? tokens * u64(s.hidden / 128) * 4 : 0);
-  w.h = take(rows * u64(s.intermediate) * element);
-  w.h_scales = take(fp8 ? rows * u64(s.intermediate / 128) * 4 : 0);
-  w.h_shared = take(tokens * u64(s.shared_intermediate) * element);
-  w.h_shared_scales = take(fp8 ? tokens * u64(s.shared_intermediate / 128) * 4 : 0);
+  const std::uint64_t h_rows =
+      c.images() ? align_up(rows, u64(kImageRows)) + u64(kImageRows) * u64(s.slots) : rows;
+  const std::uint64_t h_tokens = c.images() ? align_up(tokens, u64(kImageRows)) : tokens;
+  const std::uint64_t x_rows = c.gathers ? h_rows : 0;
+  w.x_images = take(x_rows * u64(s.hidden) * element);
+  w.x_image_scales = take(fp8 ? x_rows * u64(s.hidden / 128) * 4 : 0);
+  w.h = take(h_rows * u64(s.intermediate) * element);
+  w.h_scales = take(fp8 ? h_rows * u64(s.intermediate / 128) * 4 : 0);
+  w.h_shared = take(h_tokens * u64(s.shared_intermediate) * element);
+  w.h_shared_scales = take(fp8 ? h_tokens * u64(s.shared_intermediate / 128) * 4 : 0);
   w.y = take(tokens * u64(s.y_rows()) * u64(s.hidden) * 2);
   w.bytes = at;
   return w;

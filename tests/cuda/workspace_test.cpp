@@ -1,0 +1,61 @@
+// The size of a workspace, which is stated before anything is allocated.
+#include "cuda/moe/workspace.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace moeopt::cuda::moe {
+namespace {
+
+struct Layer {
+  const char* name;
+  int hidden, intermediate, experts, top_k, shared_intermediate;
+};
+
+constexpr Layer kLayers[] = {
+    {"qwen3", 2048, 768, 128, 8, 0},      {"mixtral", 4096, 14336, 8, 2, 0},
+    {"dsv3", 7168, 2048, 32, 8, 0},       {"dsv3 whole", 7168, 2048, 256, 8, 2048},
+    {"qwen1.5", 2048, 1408, 60, 4, 5632}, {"one expert", 1024, 1024, 1, 1, 0},
+};
+
+// Per row of work: x gathered, h and y, in bf16; the shared expert's rows likewise.
+TEST(Workspace, IsWithinItsBound) {
+  constexpr double kConstant = 64e6;
+  for (const Layer& layer : kLayers) {
+    for (const Dtype dtype : {Dtype::kBf16, Dtype::kFp8}) {
+      for (const int tokens : {1, 64, 512, 1024, 2048, 4096, 8192, 16384}) {
+        Shape shape;
+        shape.hidden = layer.hidden;
+        shape.intermediate = layer.intermediate;
+        shape.experts = shape.slots = layer.experts;
+        shape.top_k = layer.top_k;
+        shape.max_tokens = tokens;
+        shape.dtype = dtype;
+        shape.shared_intermediate = layer.shared_intermediate;
+        const double rows = 1.0 * tokens * layer.top_k;
+        double bound = rows * (2.0 * layer.hidden + layer.intermediate) * 2 + kConstant;
+        if (shape.shared()) {
+          bound += 1.0 * tokens * (2.0 * layer.hidden + layer.shared_intermediate) * 2;
+        }
+        const WorkspaceLayout w = workspace_layout(shape, choose_config(shape));
+        EXPECT_LE(static_cast<double>(w.bytes), bound) << layer.name << " " << tokens;
+      }
+    }
+  }
+}
+
+// An expert's tiles in images never meet the next expert's.
+TEST(Workspace, ImagesOfExpertsDoNotOverlap) {
+  int rows_before = 0;
+  for (int slot = 0; slot < 512; ++slot) {
+    const int rows = (slot * 37) % 131;
+    const int end = image_row(rows_before, slot) + image_rows(rows);
+    rows_before += rows;
+    EXPECT_LE(end, image_row(rows_before, slot + 1)) << slot;
+    EXPECT_LE(end, image_rows(rows_before) + kImageRows * (slot + 1));
+  }
+}
+
+}  // namespace
+}  // namespace moeopt::cuda::moe
