@@ -1,6 +1,5 @@
 // The choice among the compiled tiles.
 #include "cuda/moe/launch.h"
-
 #include "cuda/moe/variants.h"
 
 namespace moeopt::cuda::moe {
