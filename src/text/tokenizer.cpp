@@ -251,6 +251,7 @@ std::optional<std::string> Tokenizer::token_bytes(std::int32_t id) const {
 const VocabularyTrie& Tokenizer::byte_trie() const {
   std::call_once(parts_->trie_made, [&] {
     std::vector<std::optional<std::string>> tokens;
+    tokens.reserve(static_cast<std::size_t>(vocab_size()));
     for (std::int32_t id = 0; id < vocab_size(); ++id) tokens.push_back(token_bytes(id));
     parts_->trie = std::make_unique<const VocabularyTrie>(tokens);
   });
