@@ -43,9 +43,15 @@ OrderedJson json(const HttpResponse& response) {
   return OrderedJson::parse(response.body);
 }
 
+AppOptions with_keys(ApiKeys keys) {
+  AppOptions options;
+  options.keys = std::move(keys);
+  return options;
+}
+
 class AppTest : public testing::Test {
  protected:
-  AppTest() : app_(AppOptions{.version = "1"}, nullptr) {}
+  AppTest() : app_(with_keys({}), nullptr) {}
   void load() { app_.set_model(model_.served); }
 
   ModelForTests model_;
@@ -102,7 +108,7 @@ TEST_F(AppTest, RefusesWithOpenAisBody) {
 }
 
 TEST_F(AppTest, OneOfTheKeysOpensEverything) {
-  App locked(AppOptions{.keys = ApiKeys({"key-a", "key-b"}), .version = "1"}, nullptr);
+  App locked(with_keys(ApiKeys({"key-a", "key-b"})), nullptr);
   locked.set_model(model_.served);
   for (const Route& route : route_table()) {
     HttpRequest request = post(std::string(route.path), "{}");

@@ -20,8 +20,8 @@ MODEL = str(ROOT / "models/tiny-moe")
 class Server:
     """One `moeopt serve` process."""
 
-    def __init__(self, folder: pathlib.Path, *flags: str, wait: bool = True):
-        self.log_path = folder / f"requests-{time.monotonic_ns()}.log"
+    def __init__(self, folder: pathlib.Path, *flags: str, wait: bool = True, log: str = ""):
+        self.log_path = pathlib.Path(log) if log else folder / f"requests-{time.monotonic_ns()}.log"
         self.err_path = folder / f"stderr-{time.monotonic_ns()}.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -121,8 +121,8 @@ def start(folder):
     """Starts servers of one test's own; they are ended with it."""
     made = []
 
-    def start_one(*flags: str, wait: bool = True) -> Server:
-        made.append(Server(folder, *flags, wait=wait))
+    def start_one(*flags: str, **more) -> Server:
+        made.append(Server(folder, *flags, **more))
         return made[-1]
 
     yield start_one

@@ -233,7 +233,7 @@ def test_a_log_that_nobody_reads_stops_nothing(folder):
 
 
 def test_a_full_disk_costs_log_lines_and_nothing_else(start):
-    server = start("--log-file", "/dev/full")
+    server = start(log="/dev/full")
     with client_of(server) as client:
         for _ in range(3):
             client.chat.completions.create(model="tiny-moe", messages=MESSAGES, max_tokens=2)

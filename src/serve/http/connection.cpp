@@ -135,13 +135,14 @@ awaitable<bool> Connection::serve_one() {
   idle_ = true;
   record_ = {};
   if (buffer_.size() == 0) {
-    if (shared_.draining) co_return false;
+    if (shared_.draining && n_requests_ > 0) co_return false;
     arm(shared_.options.idle_timeout);
     const auto [error] = co_await socket_.async_wait(Socket::wait_read, kTuple);
     disarm();
     if (error) co_return false;
   }
   idle_ = false;
+  ++n_requests_;
   arrived_ = Clock::now();
   Incoming incoming;
   shared_.n_busy += 1;
@@ -184,7 +185,8 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
   if (error) {
     const int status = refusal_status(error);
     if (status == 0) co_return false;
-    co_return co_await refuse(status, error.message());
+    const std::string why = error.message();
+    co_return co_await refuse(status, why);
   }
   const auto& header = parser.get();
   HttpRequest& request = incoming.request;
@@ -234,7 +236,8 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
       record_.outcome = "client gone";
       co_return false;
     }
-    co_return co_await refuse(status, body_error.message());
+    const std::string why = body_error.message();
+    co_return co_await refuse(status, why);
   }
   request.body = std::move(parser.get().body());
   co_return true;
@@ -333,7 +336,10 @@ awaitable<void> Connection::stream(LiveReply& reply, bool keep_alive) {
 awaitable<bool> Connection::refuse(int status, std::string_view message) {
   record_.outcome = "bad http";
   if (record_.id.empty()) record_.id = make_id();
-  if (co_await respond(shared_.handler.refuse(status, message), false)) co_await linger();
+  // NOTE: named, as GCC 12 destroys temporaries of a co_await expression twice.
+  const HttpResponse response = shared_.handler.refuse(status, message);
+  const bool written = co_await respond(response, false);
+  if (written) co_await linger();
   co_return false;
 }
 

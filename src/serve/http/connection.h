@@ -80,6 +80,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::steady_timer signal_;
   boost::beast::flat_buffer buffer_;
   std::uint64_t armed_ = 0;  // counts arm() and disarm(), so that a late timer does no harm
+  std::uint64_t n_requests_ = 0;
   bool expired_ = false;
   bool idle_ = true;
   bool watching_ = false;
