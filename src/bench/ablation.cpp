@@ -49,7 +49,10 @@ class Ablator {
             // the other rows have theirs.
             if (measurement.is_interrupted && measurement.is_interrupted()) throw;
             if (error.code() == ErrorCode::kInternal) throw;
-            ablation_.runs.push_back({configuration.name, round, {}, {}, error.what()});
+            AblationRun& run = ablation_.runs.emplace_back();
+            run.configuration = configuration.name;
+            run.round = round;
+            run.failure = error.what();
           }
         });
       }

@@ -26,12 +26,8 @@ class Consumer {
       : p_(p),
         s_(s),
         run_(s.run),
-        consumer_(static_cast<int>(threadIdx.x) - 128),
-        group_(consumer_ / 128),
-        warp_(consumer_ / 32 % 4),
-        lane_(consumer_ % 32),
-        trace_(group_ == 0 ? TraceRole::kWarpgroup0 : TraceRole::kWarpgroup1,
-               consumer_ % 128 == 0) {}
+        trace_(threadIdx.x < 256 ? TraceRole::kWarpgroup0 : TraceRole::kWarpgroup1,
+               threadIdx.x % 128 == 0) {}
 
   __device__ void work() {
     // The cursor in the task ring, in one register: the phase above the stage.
@@ -46,15 +42,15 @@ class Consumer {
         return;
       }
       stamp(trace_, TracePhase::kTask, info.task);
-      if (kind == TaskKind::kGate) gate_task(s_.params, s_, run_, info.task, consumer_);
+      if (kind == TaskKind::kGate) gate_task(s_.params, s_, run_, info.task, consumer());
       if (kind == TaskKind::kDispatch)
-        dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer_);
+        dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer());
       if constexpr (T::kLocalLists) {
-        if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer_);
+        if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer());
       }
-      if (kind == TaskKind::kCombine) combine_task(s_.params, s_, run_, info.task, consumer_);
+      if (kind == TaskKind::kCombine) combine_task(s_.params, s_, run_, info.task, consumer());
       if constexpr (T::kFp8) {
-        if (kind == TaskKind::kQuantise) quantise_task(s_.params, run_, info.task, consumer_);
+        if (kind == TaskKind::kQuantise) quantise_task(s_.params, run_, info.task, consumer());
       }
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemm(info, tasks);
       stamp(trace_, TracePhase::kFinished, info.task);
@@ -63,12 +59,26 @@ class Consumer {
         if (keeps_gathered_) bulk_wait();  // gathered tokens are where the publisher says
       }
       __syncwarp();
-      if (lane_ == 0) mbarrier_arrive(s_.task_stored[place & 0xff]);
+      if (lane() == 0) mbarrier_arrive(s_.task_stored[place & 0xff]);
       place = (place & 0xff) == kTaskSlots - 1 ? (place & 0x100) ^ 0x100 : place + 1;
     }
   }
 
  private:
+  // Asked for each time: registers are for sums.
+  static __device__ int consumer() {
+    return static_cast<int>(threadIdx.x) - 128;
+  }
+  static __device__ int group() {
+    return consumer() / 128;
+  }
+  static __device__ int warp() {  // within the warpgroup
+    return consumer() / 32 % 4;
+  }
+  static __device__ int lane() {
+    return consumer() % 32;
+  }
+
   __device__ void gemm(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
     const int rows = info.rows;
     if (rows <= 8) {
@@ -127,7 +137,7 @@ class Consumer {
   // two a tile.
   __device__ std::uint64_t weights_operand(int block) const {
     const int offset =
-        T::kMTiles == 1 ? block * kStageBytes + group_ * kHalfBytes : group_ * kStageBytes;
+        T::kMTiles == 1 ? block * kStageBytes + group() * kHalfBytes : group() * kStageBytes;
     return swizzled_operand(shared_address(s_.weights[weights_.stage]) + offset);
   }
   __device__ std::uint64_t tokens_operand(int block) const {
@@ -151,7 +161,7 @@ class Consumer {
   // Unit 0 of a routed first GEMM: one thread sends the gathered tokens of each stage to the images
   // from which the other units read them.
   __device__ bool keeps_gathered(const TaskInfo& info) const {
-    return consumer_ == 0 && run_.launch.gathers && info.task.kind == TaskKind::kFirst &&
+    return consumer() == 0 && run_.launch.gathers && info.task.kind == TaskKind::kFirst &&
            info.task.slot >= 0 && info.task.unit == 0;
   }
   __device__ void keep_gathered(const TaskInfo& info, int block) {
@@ -171,7 +181,7 @@ class Consumer {
       if (keeps_gathered_) bulk_wait_read<kSending>();
     }
     __syncwarp();
-    if (lane_ == 0) {
+    if (lane() == 0) {
       mbarrier_arrive(s_.weights_empty[weights]);
       mbarrier_arrive(s_.tokens_empty[tokens]);
     }
@@ -248,7 +258,7 @@ class Consumer {
       const float high_scale = high[block];
       wait_for_stage(info, block);
       const std::uint64_t weights = weights_operand(0);
-      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
+      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane() % 4);
 #pragma unroll
       for (int part = 0; part < kN / kPart; ++part) {
         const std::uint64_t tokens = tokens_operand(0) + part * (kPart * kBlockBytes >> 4);
@@ -290,11 +300,12 @@ class Consumer {
   template <int kN>
   __device__ void multiply_fp8_by_tiles(const TaskInfo& info, const float* scales, bool first,
                                         Sums<kN>& total) {
+    constexpr int kPart = 64;  // columns: products of 128 do not fit beside the sums
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
     const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
     const int blocks = info.blocks;
-    float products[kN / 2] = {};
+    float products[kPart / 2] = {};
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
       const float low_scale = low[block];
@@ -302,26 +313,31 @@ class Consumer {
       wait_for_stage(info, block);
       const std::uint64_t weights = weights_operand(0);
       const std::uint64_t tokens = tokens_operand(0);
-      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane_ % 4);
+      const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane() % 4);
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
-        wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < 4; ++step) {
-          wgmma_e4m3<kN>(products, weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
-                         step > 0);
-        }
-        wgmma_commit();
-        wgmma_wait<0>();
-        pin(products);
-        float(&sums)[kN / 2] = total[i];
+        for (int part = 0; part < kN / kPart; ++part) {
+          wgmma_fence();
 #pragma unroll
-        for (int g = 0; g < kN / 8; ++g) {
-          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
-          sums[4 * g] += products[4 * g] * (low_scale * token.x);
-          sums[4 * g + 1] += products[4 * g + 1] * (low_scale * token.y);
-          sums[4 * g + 2] += products[4 * g + 2] * (high_scale * token.x);
-          sums[4 * g + 3] += products[4 * g + 3] * (high_scale * token.y);
+          for (int step = 0; step < 4; ++step) {
+            wgmma_e4m3<kPart>(products, weights + i * (kHalfBytes >> 4) + step * 2,
+                              tokens + part * (kPart * kBlockBytes >> 4) + step * 2, step > 0);
+          }
+          wgmma_commit();
+          wgmma_wait<0>();
+          pin(products);
+          float(&sums)[kN / 2] = total[i];
+#pragma unroll
+          for (int g = 0; g < kPart / 8; ++g) {
+            const int column = part * kPart + 8 * g;
+            const float2 token = *reinterpret_cast<const float2*>(token_scales + column);
+            const int at = column / 2;
+            sums[at] += products[4 * g] * (low_scale * token.x);
+            sums[at + 1] += products[4 * g + 1] * (low_scale * token.y);
+            sums[at + 2] += products[4 * g + 2] * (high_scale * token.x);
+            sums[at + 3] += products[4 * g + 3] * (high_scale * token.y);
+          }
         }
       }
       weights_.advance();
@@ -335,10 +351,10 @@ class Consumer {
 
   // The packed 128-row tile and its 64-row half that m-tile i of this warpgroup is.
   __device__ int packed_tile(const TaskInfo& info) const {
-    return T::kMTiles == 1 ? info.task.unit : info.task.unit * 2 + group_;
+    return T::kMTiles == 1 ? info.task.unit : info.task.unit * 2 + group();
   }
   __device__ int packed_half(int i) const {
-    return T::kMTiles == 1 ? group_ : i;
+    return T::kMTiles == 1 ? group() : i;
   }
 
   static __device__ float swiglu(float gate, float up) {
@@ -372,11 +388,11 @@ class Consumer {
     } else if (mine) {
 #pragma unroll
       for (int i = 0; i < T::kMTiles; ++i) {
-        const int column = tile * 64 + (packed_half(i) * 4 + warp_) * 8 + 2 * (lane_ % 4);
+        const int column = tile * 64 + (packed_half(i) * 4 + warp()) * 8 + 2 * (lane() % 4);
 #pragma unroll
         for (int g = 0; g < kN / 8; ++g) {
           const std::uint32_t two = transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));
-          const int row = 8 * g + lane_ / 4;
+          const int row = 8 * g + lane() / 4;
           if (row < info.rows) {
             *reinterpret_cast<std::uint32_t*>(
                 h + (std::int64_t{1} * row * layout.intermediate + column) * 2) = two;
@@ -428,7 +444,7 @@ class Consumer {
     float* maxima =
         s_.row_max[exchange_ ? 1 : 0];  // NOTE: two, so that a fast warpgroup cannot overwrite
     exchange_ = !exchange_;             // what the other still reads
-    const int quad = lane_ % 4;
+    const int quad = lane() % 4;
 #pragma unroll
     for (int g = 0; g < kN / 8; ++g) {
 #pragma unroll
@@ -437,7 +453,7 @@ class Consumer {
         for (int step = 4; step < 32; step *= 2) {
           largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
         }
-        if (lane_ < 4) maxima[(consumer_ / 32) * T::kNMax + 8 * g + 2 * quad + c] = largest;
+        if (lane() < 4) maxima[(consumer() / 32) * T::kNMax + 8 * g + 2 * quad + c] = largest;
       }
     }
     named_barrier(kConsumerBarrier, kConsumers);
@@ -454,15 +470,15 @@ class Consumer {
         const float inverse = 1.0f / scale;
         halves[c] = pack_e4m3(quotient(sums[0][4 * g + c], scale, inverse),
                               quotient(sums[T::kMTiles - 1][4 * g + c], scale, inverse));
-        if (consumer_ < 4 && row < info.rows) {
+        if (consumer() < 4 && row < info.rows) {
           float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
           scales[std::int64_t{1} * (info.h_row + row) * (width / 128) + info.task.unit] = scale;
         }
       }
       const std::uint32_t two = transpose_8x8(halves[0] | halves[1] << 16);
-      const int row = 8 * g + lane_ / 4;
+      const int row = 8 * g + lane() / 4;
       if (row >= info.rows) continue;
-      std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp_ * 8 + 2 * quad;
+      std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp() * 8 + 2 * quad;
       // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
       *reinterpret_cast<std::uint16_t*>(at) =
           static_cast<std::uint16_t>((two & 0xff) | (two >> 8 & 0xff00));
@@ -577,12 +593,12 @@ class Consumer {
         store_y_lines<kN>(info, sums[i], y + std::int64_t{2} * first_column, y_row);
         continue;
       }
-      const int column = first_column + warp_ * 16 + 2 * (lane_ % 4);
+      const int column = first_column + warp() * 16 + 2 * (lane() % 4);
 #pragma unroll
       for (int g = 0; g < kN / 8; ++g) {
         const std::uint32_t low = transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));
         const std::uint32_t high = transpose_8x8(pack_bf16(sums[i][4 * g + 2], sums[i][4 * g + 3]));
-        const int row = 8 * g + lane_ / 4;
+        const int row = 8 * g + lane() / 4;
         if (row < info.rows) {
           std::byte* at = y + (std::int64_t{1} * y_row[row] * p_.hidden + column) * 2;
           *reinterpret_cast<std::uint32_t*>(at) = low;
@@ -629,10 +645,6 @@ class Consumer {
   const Params& p_;
   SharedState<T>& s_;
   const Run& run_;
-  int consumer_;
-  int group_;
-  int warp_;  // within the warpgroup
-  int lane_;
   bool exchange_ = false;
   bool gathered_ = false;  // of the task at hand; asked at every stage
   bool keeps_gathered_ = false;

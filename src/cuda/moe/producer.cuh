@@ -136,10 +136,14 @@ class Producer {
   __device__ void let_consumers_finish(TaskKind kind) {
     const bool few = run_.launch.combine_tiles <= 2 * static_cast<int>(gridDim.x);
     const bool itself = kind == TaskKind::kCombine && few;
-    const Cursor<kTaskSlots> task = itself ? told_ : told_before_;
-    if (itself || told_count_ > 1) {
-      mbarrier_wait(s_.task_stored[task.stage], task.phase, "a task's end");
+    // NOTE: before the first task the phase is one that a fresh barrier has behind it.
+    int stage = tasks_.stage - (itself ? 1 : 2);
+    std::uint32_t phase = tasks_.phase;
+    if (stage < 0) {
+      stage += kTaskSlots;
+      phase ^= 1;
     }
+    mbarrier_wait(s_.task_stored[stage], phase, "a task's end");
   }
 
   __device__ std::uint32_t draw() const {
@@ -223,9 +227,6 @@ class Producer {
     } else {
       mbarrier_arrive(full);
     }
-    told_before_ = told_;
-    told_ = tasks_;
-    ++told_count_;
     tasks_.advance();
     return gemm ? stream_of(info) : Stream{};
   }
@@ -291,7 +292,7 @@ class Producer {
   __device__ void copy(void* to, const std::byte* from, std::uint32_t bytes, Mbarrier& full,
                        bool once) const {
     if (once) {
-      bulk_copy_once(to, from, bytes, full, once_);
+      bulk_copy_once(to, from, bytes, full, evict_first_policy());
     } else {
       bulk_copy(to, from, bytes, full);
     }
@@ -302,11 +303,7 @@ class Producer {
   const Run& run_;
   int lane_;
   int hint_ = 0;
-  std::uint64_t once_ = evict_first_policy();
   Cursor<kTaskSlots> tasks_;
-  Cursor<kTaskSlots> told_;  // the last two tasks
-  Cursor<kTaskSlots> told_before_;
-  int told_count_ = 0;
   Cursor<T::kWeightStages> weights_;
   Tracer trace_;
 };
