@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "backend/faulty_backend.h"
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
@@ -86,16 +88,29 @@ void Session::start() {
   read_weights();
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
   if (options_.record_routes) backend_->set_record_routes(true);
+#ifdef MOEOPT_FAULTS
+  if (const auto faults = process_environment("MOEOPT_FAULTS")) {
+    backend_ = std::make_unique<FaultyBackend>(std::move(backend_), parse_faults(*faults));
+  }
+#endif
+  ledger_.emplace(plan_.optimisations);
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
   options.max_step_tokens = plan_.limits.max_step_tokens;
+  options.max_step_ms = options_.settings.max_step_ms.value;
+  options.prefix_cache = ledger_->is_wanted("prefix-cache");
+  options.chunked_prefill = ledger_->is_wanted("chunked-prefill");
   engine_ = std::make_unique<Engine>(*backend_, tokenizer(), options);
 
-  ledger_.emplace(plan_.optimisations);
   const Engine::Counters counted = engine_->start_up_step();
   if (ledger_->is_wanted("chunked-prefill")) {
     ledger_->confirm("chunked-prefill", static_cast<int>(spec_.layers.size()),
                      counted.prefill_chunks, [this] { return engine_->counters().prefill_chunks; });
+  }
+  if (ledger_->is_wanted("prefix-cache")) {
+    ledger_->confirm("prefix-cache", static_cast<int>(spec_.layers.size()),
+                     counted.prefix_hits_tokens,
+                     [this] { return engine_->counters().prefix_hits_tokens; });
   }
   if (ledger_->is_wanted("fp8")) {
     const std::uint64_t before = backend_->counters().fp8_matrix_products;

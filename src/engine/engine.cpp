@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace moeopt {
 namespace {
@@ -37,6 +38,8 @@ Engine::Engine(Backend& backend, const Tokenizer* tokenizer, const EngineOptions
   MOEOPT_CHECK(options.max_model_len > 0);
   MOEOPT_CHECK(options.max_step_tokens >= backend.capacity().sequences);
   MOEOPT_CHECK(options.max_step_tokens <= backend.capacity().tokens);
+  // Without chunks a step must hold the longest prompt.
+  if (!options.chunked_prefill) MOEOPT_CHECK(options.max_step_tokens >= options.max_model_len);
   MOEOPT_CHECK(backend.max_logit_rows() >= backend.capacity().sequences);
 }
 
@@ -154,8 +157,17 @@ bool Engine::step() {
     recover("an unknown exception");
   }
   if (!is_busy()) check_idle();
-  if (observer_) observer_();
+  notify_observer();
   return is_busy();
+}
+
+void Engine::notify_observer() const {
+  if (!observer_) return;
+  try {
+    observer_();
+  } catch (const std::exception& error) {
+    log::warning("the engine's observer failed: {}", error.what());
+  }
 }
 
 void Engine::check_idle() const {

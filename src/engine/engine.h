@@ -114,6 +114,7 @@ class Engine {
   void set_masks(const ScheduledStep& step);
   bool is_busy() const { return !waiting_.empty() || !running_.empty() || !in_flight_.empty(); }
   void check_idle() const;
+  void notify_observer() const;
 
   // engine_admission.cpp
   void expire();

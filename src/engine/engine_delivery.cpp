@@ -59,7 +59,7 @@ void Engine::deliver_oldest() {
     }
   }
   keep_blocks(done.step);
-  if (observer_) observer_();
+  notify_observer();
   send_pending();
 }
 
@@ -237,10 +237,7 @@ void Engine::step_failed(const ScheduledStep& step, std::string_view why) {
   counters_.failed_steps += 1;
   failures_in_a_row_ += 1;
   last_failure_ = why;
-  for (const ScheduledStep::Part& part : step.parts) {
-    part.sequence->in_flight -= 1;
-    part.sequence->failed = true;
-  }
+  for (const ScheduledStep::Part& part : step.parts) part.sequence->in_flight -= 1;
   for (const ScheduledStep::Part& part : step.parts) {
     end_now(*part.sequence, FinishReason::kError, fmt::format("the step failed: {}", why));
   }

@@ -1,4 +1,5 @@
-// Scoring: a text's logits at every position, without sampling. For evaluation, on an idle backend.
+// Scoring: a text's logits at every position, without sampling. For evaluation, on an idle backend,
+// whose blocks it writes over: an engine on it must forget_prefixes() afterwards.
 #pragma once
 
 #include <cstdint>

@@ -65,12 +65,6 @@ Reason against_fp8(const OptimisationContext& context) {
                      dtype_name(context.spec->dtype));
 }
 
-Reason against_chunked_prefill(const OptimisationContext& context) {
-  if (context.max_model_len > context.max_step_tokens) return std::nullopt;
-  return fmt::format("no prompt needs it: a step of {} tokens holds the longest sequence, {}",
-                     context.max_step_tokens, context.max_model_len);
-}
-
 Reason against_kv_tiering(const OptimisationContext& context) {
   if (context.hardware->kind == HardwareKind::kGpu) return std::nullopt;
   return "on a CPU keys and values are in host memory already";
@@ -89,11 +83,12 @@ constexpr std::array<Optimisation, 11> kTable = {{
      "Takes the host's launch time out of small decode steps.", Ask::kPrefer, false, false,
      without_gpu, all_layers},
     {"chunked-prefill", "split long prompts over steps, so that decoding never waits for one",
-     "A step computes at most max_num_batched_tokens tokens, decoding sequences first.",
-     Ask::kPrefer, true, false, against_chunked_prefill, all_layers},
+     "A step computes at most max_num_batched_tokens tokens, decoding sequences first, and no more "
+     "prefill than max_step_ms allows while others stream.",
+     Ask::kPrefer, true, false, nothing_against, all_layers},
     {"prefix-cache", "keep the keys and values of prompt beginnings and reuse them",
      "Saves the prefill of a shared beginning; nothing for prompts that share none.", Ask::kPrefer,
-     false, false, nothing_against, all_layers},
+     true, false, nothing_against, all_layers},
     {"dual-batch-overlap", "compute one half of a batch while the other half communicates",
      "Hides transfers between GPUs; it reads the weights twice, so small batches lose.", Ask::kOff,
      false, false, without_second_rank, moe_layers},

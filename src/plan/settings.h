@@ -47,6 +47,7 @@ struct Settings {
   Setting<int> batch_size;                 // sequences that must fit at max_model_len; 0: none
   Setting<int> max_num_seqs;               // sequences of one step; 0: auto
   Setting<int> max_num_batched_tokens;     // tokens of one step; 0: auto
+  Setting<int> max_step_ms;                // of a step's prefill while others stream; 0: no limit
   Setting<double> gpu_memory_utilization;  // share of a device's memory, or of the host's
   Setting<KvDtype> kv_dtype;
   Setting<int> block_tokens;                // tokens of a KV block

@@ -42,6 +42,10 @@ std::vector<SettingRow> make_rows() {
   SettingInfo block_tokens = integer("block-tokens", 8, 128, "N", "tokens of one KV block");
   block_tokens.choices = {"8", "16", "32", "64", "128"};
   block_tokens.may_be_auto = false;
+  SettingInfo max_step_ms =
+      integer("max-step-ms", 0, 60'000, "MS",
+              "longest share of a step that prefill may take while others stream (0: no limit)");
+  max_step_ms.may_be_auto = false;
   const SettingInfo utilisation = {
       .name = "gpu-memory-utilization",
       .type = SettingType::kReal,
@@ -68,6 +72,7 @@ std::vector<SettingRow> make_rows() {
       {integer("max-num-batched-tokens", 1, 1'048'576, "TOKENS",
                "tokens in one step; longer prompts go in chunks"),
        &Settings::max_num_batched_tokens, "auto"},
+      {std::move(max_step_ms), &Settings::max_step_ms, "250"},
       {utilisation, &Settings::gpu_memory_utilization, "0.9"},
       {choice("kv-dtype", {"auto", "bf16", "f32", "fp8"}, "how keys and values are stored"),
        &Settings::kv_dtype, "auto"},

@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "tensor/tensor.h"
 
@@ -264,6 +265,66 @@ TEST(Sampling, BindForgetsTheSlotsPast) {
   s.sampler.bind(0, params, Ids{1});
   for (int i = 0; i < 20; ++i) second.push_back(s.sampler.sample(0, kLogits, {}).id);
   EXPECT_EQ(first, second);
+}
+
+TEST(Sampling, ResumedSlotsGoOnAsIfTheyHadNeverStopped) {
+  SamplingParams params;
+  params.seed = 12;
+  params.frequency_penalty = 0.7f;
+  params.repetition_penalty = 1.2f;
+  params.banned_until_min_tokens = {1};
+  params.min_tokens = 15;
+  const Ids whole = sample_n(params, kLogits, 30, {3});
+  for (const std::size_t cut : {0, 1, 14, 15, 29}) {
+    Sampler s(2, 8);
+    s.sampler.bind(1, params, Ids{3});
+    s.sampler.resume(1, std::span(whole).first(cut));
+    EXPECT_EQ(s.sampler.last_sample(1), cut > 0 ? whole[cut - 1] : 0);
+    for (std::size_t i = cut; i < whole.size(); ++i) {
+      ASSERT_EQ(s.sampler.sample(1, kLogits, {}).id, whole[i]) << cut << " " << i;
+    }
+  }
+}
+
+TEST(Sampling, AMaskIsForItsSlotsNextSampleAlone) {
+  const std::vector<std::uint64_t> two_and_five = {std::uint64_t{1} << 2 | std::uint64_t{1} << 5};
+  Sampler s(2, 8);
+  s.sampler.bind(0, greedy(), {});
+  s.sampler.bind(1, greedy(), {});
+  s.sampler.set_mask(1, two_and_five);
+  EXPECT_EQ(s.sampler.sample(0, kLogits, {}).id, 1);
+  EXPECT_EQ(s.sampler.sample(1, kLogits, {}).id, 5);
+  EXPECT_EQ(s.sampler.sample(1, kLogits, {}).id, 1);
+  s.sampler.set_mask(1, two_and_five);
+  s.sampler.bind(1, greedy(), {});
+  EXPECT_EQ(s.sampler.sample(1, kLogits, {}).id, 1) << "a new sequence has no mask";
+
+  SamplingParams params;
+  params.temperature = 5;
+  params.logit_bias = {{0, 100}};
+  s.sampler.bind(0, params, {});
+  std::set<std::int32_t> drawn;
+  for (int i = 0; i < 200; ++i) {
+    s.sampler.set_mask(0, two_and_five);
+    const SampledToken token = s.sampler.sample(0, kLogits, {});
+    EXPECT_TRUE(token.finite);
+    drawn.insert(token.id);
+  }
+  EXPECT_EQ(drawn, (std::set<std::int32_t>{2, 5}));
+}
+
+TEST(Sampling, AMaskThatLeavesNothingIsNoToken) {
+  Sampler s(1, 70);
+  SamplingParams params = greedy();
+  params.banned_until_min_tokens = {69};
+  params.min_tokens = 1;
+  s.sampler.bind(0, params, {});
+  const Floats logits(70, 1.0f);
+  const std::vector<std::uint64_t> last = {0, std::uint64_t{1} << 5};
+  s.sampler.set_mask(0, last);
+  EXPECT_FALSE(s.sampler.sample(0, logits, {}).finite);
+  s.sampler.set_mask(0, last);
+  EXPECT_EQ(s.sampler.sample(0, logits, {}).id, 69) << "the second word is the mask's too";
 }
 
 TEST(Sampling, LogprobsAreOfTheRawLogits) {

@@ -35,6 +35,9 @@ expect "chat answers" 0 "####" "$program" run "$tiny" --chat "$question"
 expect "the last line has the figures" 0 "prompt tokens, [0-9]+ generated \(stop\)" \
   "$program" run "$tiny" --chat "$question"
 expect "report" 0 "applied +chunked-prefill" "$program" run "$tiny" --chat "$question" --report
+expect "prefix cache" 0 "applied +prefix-cache" "$program" run "$tiny" --chat "$question" --report
+expect "prefix cache off" 0 "off +prefix-cache" "$program" run "$tiny" --chat "$question" --report --disable-prefix-cache
+expect "chunks off" 0 "off +chunked-prefill" "$program" run "$tiny" --chat "$question" --report --disable-chunked-prefill
 expect "report shows experts" 0 "layer +0 +.* used, busiest #" "$program" run "$tiny" --chat "$question" --report
 expect "dry run reads no weights" 0 "KV" "$program" run "$tiny" --dry-run
 expect "both prompts" 2 "excludes" "$program" run "$tiny" --chat a --prompt b

@@ -215,8 +215,8 @@ TEST_P(EngineTest, StartUpStepIsCountedApart) {
 }
 
 TEST_P(EngineTest, StartUpStepCountsNothingOfWhatIsOff) {
-  FakeBackend backend(2, 8, 64, 4, 32);
-  EngineOptions off = options(64, 8);
+  FakeBackend backend(2, 64, 64, 4, 32);
+  EngineOptions off = options(64, 64);
   off.prefix_cache = off.chunked_prefill = false;
   Engine engine(backend, nullptr, off);
   const Engine::Counters counted = engine.start_up_step();

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/engine.h"
 #include "engine/request.h"
 
 namespace moeopt {
@@ -59,6 +60,25 @@ inline std::vector<std::int32_t> counting(int n, int first = 0) {
   std::vector<std::int32_t> ids;
   for (int i = 0; i < n; ++i) ids.push_back((first + i) % 50);
   return ids;
+}
+
+inline EngineOptions options_of(int max_len, int step_tokens) {
+  EngineOptions options;
+  options.max_model_len = max_len;
+  options.max_step_tokens = step_tokens;
+  return options;
+}
+
+inline void run(Engine& engine) {
+  while (engine.step()) {
+  }
+}
+
+inline Collected answer(Engine& engine, Request request) {
+  Collected got;
+  engine.submit(std::move(request), collect_into(got));
+  run(engine);
+  return got;
 }
 
 }  // namespace moeopt

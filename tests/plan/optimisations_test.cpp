@@ -56,8 +56,9 @@ TEST(Registry, WhatIsNotBuiltIsDeclinedNeverOn) {
     const Hardware hardware = parse_hardware(name, {});
     for (const OptimisationState& state :
          plan_optimisations(test::settings_of(all), context_of(spec, hardware))) {
-      const bool built = hardware.kind == HardwareKind::kCpu &&
-                         (state.name == "fp8" || state.name == "chunked-prefill");
+      const bool built =
+          hardware.kind == HardwareKind::kCpu &&
+          (state.name == "fp8" || state.name == "chunked-prefill" || state.name == "prefix-cache");
       EXPECT_EQ(state.status, built ? OptimisationStatus::kPlanned : OptimisationStatus::kDeclined)
           << state.name << " on " << name;
       if (!built) {
@@ -95,14 +96,14 @@ TEST(Registry, OffIsOff) {
   EXPECT_EQ(state.asked_by.text(), "--disable-chunked-prefill");
 }
 
-TEST(Registry, ChunkedPrefillNeedsSomethingToChunk) {
+TEST(Registry, ChunkedPrefillIsOfUseHoweverLargeAStepIs) {
   const ModelSpec spec = test::tiny_spec();
   const Hardware cpu = test::cpu_with(test::kGiB);
   OptimisationContext context = context_of(spec, cpu);
   context.max_model_len = 512;
   const auto states = plan_optimisations(test::settings_of(), context);
-  EXPECT_EQ(state_of(states, "chunked-prefill").status, OptimisationStatus::kDeclined);
-  EXPECT_THAT(state_of(states, "chunked-prefill").reason, HasSubstr("a step of 512 tokens"));
+  EXPECT_EQ(state_of(states, "chunked-prefill").status, OptimisationStatus::kPlanned)
+      << "streams do not wait for a whole prompt";
 }
 
 TEST(Registry, LayersAreThoseItWouldActIn) {
@@ -115,7 +116,7 @@ TEST(Registry, LayersAreThoseItWouldActIn) {
 TEST(Registry, RequiredAndDeclinedStopsBeforeAnyWeight) {
   const ModelSpec spec = test::tiny_spec();
   for (const Optimisation& row : optimisation_table()) {
-    if (row.name == "chunked-prefill") continue;
+    if (row.name == "chunked-prefill" || row.name == "prefix-cache") continue;
     const auto thrown = thrown_by([&] {
       test::plan_of(spec, test::cpu_with(test::kGiB), {{fmt::format("require-{}", row.name), "1"}});
     });
@@ -124,8 +125,8 @@ TEST(Registry, RequiredAndDeclinedStopsBeforeAnyWeight) {
     EXPECT_THAT(thrown.what, StartsWith(fmt::format(
                                  "{0} is required (--require-{0}) and declined: ", row.name)));
   }
-  EXPECT_NO_THROW(
-      test::plan_of(spec, test::cpu_with(test::kGiB), {{"require-chunked-prefill", "1"}}));
+  EXPECT_NO_THROW(test::plan_of(spec, test::cpu_with(test::kGiB),
+                                {{"require-chunked-prefill", "1"}, {"require-prefix-cache", "1"}}));
 }
 
 class Ledger : public testing::Test {

@@ -1,0 +1,117 @@
+#include "engine/step_budget.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace moeopt {
+namespace {
+
+// A machine whose prefill costs a fixed part, a part a token and a part a token and position.
+struct Machine {
+  double fixed_ms, token_ms, context_of_token, decode_ms;
+
+  double prefill_ms(int tokens, int position) const {
+    const double context = tokens * (position + 0.5 * tokens);
+    return fixed_ms + token_ms * (tokens + context / context_of_token);
+  }
+  StepMeasurement run(int tokens, int position, int decodes) const {
+    StepMeasurement step;
+    step.decode_sequences = decodes;
+    step.prefill_tokens = tokens;
+    step.prefill_context = tokens * (position + 0.5 * tokens);
+    step.ms = (decodes > 0 ? decode_ms : 0) + (tokens > 0 ? prefill_ms(tokens, position) : 0);
+    return step;
+  }
+};
+
+TEST(StepBudget, WithoutLimitAStepIsFull) {
+  StepBudget budget(0, 512, 1000);
+  EXPECT_EQ(budget.tokens_at(0), 512);
+  budget.record({0, 512, 0, 1e6});
+  EXPECT_EQ(budget.tokens_at(100'000), 512);
+}
+
+TEST(StepBudget, StartsSmallAndStaysWithinItsBounds) {
+  StepBudget budget(250, 512, 1000);
+  EXPECT_EQ(budget.tokens_at(0), StepBudget::kFirstTokens);
+  budget.record({0, 64, 64 * 32, 1e9});
+  EXPECT_EQ(budget.tokens_at(0), StepBudget::kLeastTokens) << "prefill never stands still";
+  StepBudget small(250, 8, 1000);
+  EXPECT_EQ(small.tokens_at(0), 8);
+  small.record({0, 8, 0, 1e9});
+  EXPECT_EQ(small.tokens_at(0), 8);
+  StepBudget fast(250, 512, 1000);
+  for (int i = 0; i < 20; ++i) fast.record({0, 512, 512 * 256, 0.01});
+  EXPECT_EQ(fast.tokens_at(0), 512);
+}
+
+TEST(StepBudget, APromptOf30kTokensKeepsEveryStepWithinTheLimit) {
+  for (const Machine& machine : {Machine{2, 2, 2000, 40}, Machine{20, 0.5, 800, 15},
+                                 Machine{60, 6, 4000, 90}, Machine{0, 0.05, 500, 5}}) {
+    // The engine's guess of the context is off by two both ways.
+    for (const double guess : {0.5, 1.0, 2.0}) {
+      StepBudget budget(250, 512, guess * machine.context_of_token);
+      for (int i = 0; i < 5; ++i) budget.record(machine.run(0, 0, 3));
+      int steps = 0, too_long = 0;
+      double total = 0, longest = 0;
+      for (int position = 0; position < 30'000; ++steps) {
+        const int tokens = std::min(budget.tokens_at(position), 30'000 - position);
+        ASSERT_GE(tokens, std::min(StepBudget::kLeastTokens, 30'000 - position));
+        const double share = machine.prefill_ms(tokens, position);
+        if (tokens > StepBudget::kLeastTokens) {
+          too_long += share > 1.1 * 250 ? 1 : 0;
+          longest = std::max(longest, share);
+        }
+        total += share;
+        budget.record(machine.run(tokens, position, 3));
+        position += tokens;
+      }
+      EXPECT_LE(too_long, steps / 100) << longest;
+      EXPECT_LE(longest, 2 * 250.0);
+      // It is not bought by steps that are much too short either.
+      const bool full = total / steps < 250 && steps <= 30'000 / 512 + 5;
+      EXPECT_TRUE(full || total / steps > 0.5 * 250) << total / steps;
+    }
+  }
+}
+
+TEST(StepBudget, FollowsAMachineThatBecomesSlowerAtOnceAndFasterInTime) {
+  const Machine fast{0, 1, 1e9, 10}, slow{0, 5, 1e9, 10};
+  StepBudget budget(250, 1024, 1e9);
+  budget.record(fast.run(0, 0, 1));
+  for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
+  EXPECT_NEAR(budget.tokens_at(0), 250, 10);
+  budget.record(slow.run(250, 0, 1));
+  budget.record(slow.run(budget.tokens_at(0), 0, 1));
+  EXPECT_LT(budget.tokens_at(0), 60);
+  for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
+  EXPECT_NEAR(budget.tokens_at(0), 250, 10);
+}
+
+TEST(StepBudget, TheSameMeasurementsGiveTheSameAnswer) {
+  StepBudget a(250, 512, 700), b(250, 512, 700);
+  for (int i = 1; i < 50; ++i) {
+    const StepMeasurement step{i % 3, i * 7 % 90, i * 1000.0, i * 13 % 400 + 0.25};
+    a.record(step);
+    b.record(step);
+    ASSERT_EQ(a.tokens_at(i * 100), b.tokens_at(i * 100));
+  }
+}
+
+TEST(ContextOfEqualCost, IsOfTheModel) {
+  ModelSpec spec;
+  EXPECT_GT(context_of_equal_cost(spec), 1e6) << "no layers, no attention";
+  spec.hidden = 1024;
+  LayerSpec layer;
+  layer.attention.n_heads = 16;
+  layer.attention.n_kv_heads = 4;
+  layer.attention.qk_head_dim = layer.attention.v_head_dim = 64;
+  layer.dense_intermediate = 4096;
+  spec.layers = {layer, layer};
+  // (1024 * 16 * 128 + 1024 * 4 * 128 + 3 * 1024 * 4096) / (16 * 128) / 2
+  EXPECT_DOUBLE_EQ(context_of_equal_cost(spec), 3712);
+}
+
+}  // namespace
+}  // namespace moeopt
