@@ -40,7 +40,8 @@ typedef enum moeopt_status {
   MOEOPT_OK = 0,
   MOEOPT_ERROR_ARGUMENT = 1,    /* a null or misaligned pointer, a wrong struct_size, a bad value */
   MOEOPT_ERROR_UNSUPPORTED = 2, /* a shape or device beyond the limits; the text names the limit */
-  MOEOPT_ERROR_CUDA = 3         /* a CUDA call failed; the text carries CUDA's message */
+  MOEOPT_ERROR_CUDA = 3,        /* a CUDA call failed; the text carries CUDA's message */
+  MOEOPT_ERROR_INTERNAL = 4     /* out of host memory, or a fault of this library */
 } moeopt_status;
 
 /* What the last failing call on this thread said; "" when none failed. Valid until the next call on
@@ -102,6 +103,7 @@ typedef struct moeopt_moe_sizes {
   uint64_t expert_bytes;    /* one packed routed expert; a multiple of 128 */
   uint64_t shared_bytes;    /* the packed shared expert; 0 when there is none */
   uint64_t workspace_bytes; /* one workspace */
+  uint64_t control_bytes;   /* the part of it that lasts from launch to launch */
 } moeopt_moe_sizes;
 
 MOEOPT_API moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* sizes);
@@ -138,20 +140,23 @@ MOEOPT_API moeopt_status moeopt_moe_pack_shared(const moeopt_moe* layer,
                                                 const moeopt_expert_source* source, void* packed,
                                                 void* stream);
 
-/* Makes a workspace ready: once before its first forward, and after a launch that failed. */
+/* Makes a workspace ready: once before its first forward, and after a launch that failed. It is
+ * ready for this layer alone, and for others of an equal description. Touches its first
+ * control_bytes alone, so it also makes a moeopt_moe_args.control ready. */
 MOEOPT_API moeopt_status moeopt_moe_init_workspace(const moeopt_moe* layer, void* workspace,
                                                    void* stream);
 
 /* What the kernel itself counted since moeopt_moe_init_workspace; lives at the start of the
- * workspace, on the device. */
+ * workspace (of moeopt_moe_args.control where that is given), on the device. */
 typedef struct moeopt_moe_counters {
   uint64_t launches;   /* forward launches that ran */
   uint64_t tokens;     /* tokens over launches */
   uint64_t rows;       /* (token, expert) rows that expert tiles multiplied, shared not counted:
                           tokens * k when every expert is here */
-  uint64_t nan_tokens; /* tokens that had a NaN among their logits or given weights */
-  uint64_t errors; /* launches whose device token count exceeded max_tokens (they do nothing), or,
-                      in debug builds, that the watchdog stopped */
+  uint64_t nan_tokens; /* tokens that had a NaN among their logits or given weights, or with
+                          softmax an infinite logit */
+  uint64_t errors;     /* launches whose device token count was outside 0 .. max_tokens: they do
+                          nothing */
 } moeopt_moe_counters;
 
 typedef struct moeopt_moe_args {
@@ -181,13 +186,18 @@ typedef struct moeopt_moe_args {
   int32_t* out_counts; /* [slots] rows per slot of this launch */
   void* workspace;     /* workspace_bytes, made ready by moeopt_moe_init_workspace */
   void* const* peers;  /* world > 1: base pointers of the peers' workspaces; else null */
+  /* control_bytes made ready by moeopt_moe_init_workspace, aligned to 128; null: the workspace's
+   * own. With it the workspace is scratch: its contents need not outlast the launch and it needs no
+   * making ready, so that layers with a control of their own share one, each with its own counters.
+   * One control serves one stream at a time. */
+  void* control;
 } moeopt_moe_args;
 
 /* Enqueues the layer: exactly one kernel. */
 MOEOPT_API moeopt_status moeopt_moe_forward(const moeopt_moe* layer, const moeopt_moe_args* args,
                                             void* stream);
 
-/* The configuration that moeopt_moe_create chose, for benchmarks and logs: "bf16 m128 n32 w11 b8".
+/* The configuration that moeopt_moe_create chose, for benchmarks and logs: "bf16 m128 n32 local-lists".
  * Lives as long as the layer. */
 MOEOPT_API const char* moeopt_moe_config(const moeopt_moe* layer);
 

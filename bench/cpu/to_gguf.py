@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes a Qwen3-MoE checkpoint's bf16 weights, unchanged, as GGUF for llama.cpp.
 
-    to_gguf.py FOLDER OUT.gguf
+    to_gguf.py FOLDER OUT.gguf [--tokenizer]
 
-No tokenizer: the benchmark feeds ids. Needs gguf and numpy from PyPI.
+Without a tokenizer the benchmark feeds ids; a server wants one: --tokenizer takes FOLDER's tokenizer.json
+(byte-level BPE), and fills the vocabulary up with unused tokens. Needs gguf and numpy from PyPI.
 """
 
 import json
@@ -46,6 +47,22 @@ def add(writer: gguf.GGUFWriter, name: str, bits: np.ndarray) -> None:
     writer.add_tensor(name, bits.view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
 
 
+def add_tokenizer(writer: gguf.GGUFWriter, folder: pathlib.Path, vocab_size: int) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    texts = [f"[unused{i}]" for i in range(vocab_size)]
+    types = [gguf.TokenType.UNUSED] * vocab_size
+    for text, i in tokenizer["model"]["vocab"].items():
+        texts[i], types[i] = text, gguf.TokenType.NORMAL
+    for added in tokenizer["added_tokens"]:
+        texts[added["id"]], types[added["id"]] = added["content"], gguf.TokenType.CONTROL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(texts)
+    writer.add_token_types(types)
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]])
+    writer.add_eos_token_id(0)
+
+
 def main() -> None:
     folder, out = pathlib.Path(sys.argv[1]), sys.argv[2]
     config = json.loads((folder / "config.json").read_text())
@@ -67,7 +84,10 @@ def main() -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
-    writer.add_tokenizer_model("no_vocab")
+    if "--tokenizer" in sys.argv[3:]:
+        add_tokenizer(writer, folder, config["vocab_size"])
+    else:
+        writer.add_tokenizer_model("no_vocab")
 
     for name, gguf_name in OUTER.items():
         add(writer, gguf_name, checkpoint.bits(name))

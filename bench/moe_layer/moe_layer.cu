@@ -4,6 +4,7 @@
 //             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
 //             [--device-tokens] [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
 //   moe_layer --probe [--reps N]
+//   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
 // Without --shape: every point that has a target. Exit code 0: everything ran and was right,
 // whatever the times; 1: something failed; 2: the arguments.
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include "moe_layer/probe.h"
 #include "moe_layer/report.h"
 #include "moe_layer/routing.h"
+#include "moe_layer/trace.h"
 
 namespace moeopt::bench {
 namespace {
@@ -38,7 +40,7 @@ struct Options {
   bool device_tokens = false, probe = false;
   int max_tokens = 0, reps = 20;
   MatrixRates rates;
-  std::string json;
+  std::string json, trace;
 };
 
 std::vector<double> numbers(const std::string& text) {
@@ -96,6 +98,9 @@ Options parse(int argc, char** argv) {
       options.reps = std::max(1, static_cast<int>(numbers(value()).at(0)));
     } else if (name == "--json") {
       options.json = value();
+    } else if (name == "--trace") {
+      options.trace = value();
+      if (!can_trace()) throw std::invalid_argument("--trace needs moe_layer_trace");
     } else if (name == "--probe") {
       options.probe = true;
     } else {
@@ -212,6 +217,10 @@ class Bench {
               bool& clocks_are_up) const {
     Calls calls(shape_, dtype_, *weights_, routing, tokens, options_.max_tokens, given_ids_,
                 options_.device_tokens);
+    if (!options_.trace.empty()) {
+      std::printf("%s %s T=%d %s\n", shape_.name.c_str(), name_of(dtype_), tokens, calls.config());
+      trace_call(calls, options_.trace);
+    }
     const Times times = measure(calls, options_.reps, clocks_are_up);
     Result r;
     r.shape = shape_;

@@ -47,6 +47,7 @@ class FaultyBackend final : public Backend {
   void set_mask(int slot, std::span<const std::uint64_t> allowed) override {
     real_->set_mask(slot, allowed);
   }
+  void set_record_routes(bool record) override { real_->set_record_routes(record); }
   void prepare(const StepPlan& plan) override;
   Ticket launch() override { return real_->launch(); }
   StepResult wait(Ticket ticket) override;

@@ -63,8 +63,9 @@ nlohmann::ordered_json opening(const std::string& system) {
 }
 
 // One turn. The conversation keeps what was said even when it was cut short.
-void answer(Session& session, const Request& pattern, nlohmann::ordered_json& messages) {
-  Request request = pattern;
+void answer(Session& session, const std::function<Request()>& make_request,
+            nlohmann::ordered_json& messages) {
+  Request request = make_request();
   request.prompt = session.encode_chat(messages);
   const InterruptGuard interrupt;
   const Generated generated =
@@ -76,7 +77,8 @@ void answer(Session& session, const Request& pattern, nlohmann::ordered_json& me
 
 }  // namespace
 
-int chat_loop(Session& session, const Request& request, const std::string& system) {
+int chat_loop(Session& session, const std::function<Request()>& make_request,
+              const std::string& system) {
   fmt::print(stderr, "{}\n",
              styled(stderr, Style::kDim,
                     fmt::format("{} on {}. /help for help, Ctrl-D to end.", session.folder().name,
@@ -97,7 +99,7 @@ int chat_loop(Session& session, const Request& request, const std::string& syste
     }
     messages.push_back({{"role", "user"}, {"content", line}});
     try {
-      answer(session, request, messages);
+      answer(session, make_request, messages);
     } catch (const Error& error) {
       fmt::print(stderr, "{} {}\n", styled(stderr, Style::kError, "error:"), error.what());
       if (!error.hint().empty()) fmt::print(stderr, "hint:  {} or /reset\n", error.hint());

@@ -28,7 +28,6 @@ Perplexity perplexity(Session& session, std::span<const std::int32_t> ids,
     });
     on_progress(static_cast<double>(begin + window.size()) / static_cast<double>(ids.size()));
   }
-  session.engine().forget_prefixes();  // their blocks were written over
   if (result.scored == 0) throw_error(ErrorCode::kUsage, "the text has fewer than two tokens");
   result.value = std::exp(sum / static_cast<double>(result.scored));
   return result;

@@ -43,6 +43,7 @@ int run_program(int argc, char** argv) {
   });
   program.require_subcommand(1);
   add_run(program, result);
+  add_serve(program, result);
   add_eval(program, result);
   add_inspect(program, result);
   add_plan(program, result);
@@ -51,6 +52,7 @@ int run_program(int argc, char** argv) {
   add_routing(program, result);
   add_placement(program, result);
   add_doctor(program, result);
+  add_bench(program, result);
 
   try {
     program.parse(argc, argv);

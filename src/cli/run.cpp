@@ -109,8 +109,9 @@ int run(RunFlags& flags) {
   if (interactive) {
     session.require_tokenizer();
     session.start();
+    const auto make_request = [&] { return flags.sampling.request(session.defaults()); };
     const auto routing = flags.routing.start(session);
-    const int code = chat_loop(session, request, flags.system);
+    const int code = chat_loop(session, make_request, flags.system);
     if (flags.report) write_output("\n" + report_text(report_of(session)));
     return code;
   }

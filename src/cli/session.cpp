@@ -79,13 +79,16 @@ void Session::read_weights() {
     const auto bytes = tensors_->view(weight.name).bytes();
     read_ahead(bytes);
     done_bytes += bytes.size();
-    progress.update(static_cast<double>(done_bytes) / static_cast<double>(total_bytes),
+    const double fraction = static_cast<double>(done_bytes) / static_cast<double>(total_bytes);
+    if (options_.on_progress) options_.on_progress("reading weights", fraction);
+    progress.update(fraction,
                     fmt::format("{} of {}", format_bytes(done_bytes), format_bytes(total_bytes)));
   }
 }
 
 void Session::start() {
   read_weights();
+  if (options_.on_progress) options_.on_progress("the start-up step", 1.0);
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
   if (options_.record_routes) backend_->set_record_routes(true);
 #ifdef MOEOPT_FAULTS
@@ -105,23 +108,37 @@ void Session::start() {
   const Engine::Counters counted = engine_->start_up_step();
   if (ledger_->is_wanted("chunked-prefill")) {
     ledger_->confirm("chunked-prefill", static_cast<int>(spec_.layers.size()),
-                     counted.prefill_chunks, [this] { return engine_->counters().prefill_chunks; });
+                     counted.prefill_chunks, [this] { return engine_counters().prefill_chunks; });
   }
   if (ledger_->is_wanted("prefix-cache")) {
     ledger_->confirm("prefix-cache", static_cast<int>(spec_.layers.size()),
                      counted.prefix_hits_tokens,
-                     [this] { return engine_->counters().prefix_hits_tokens; });
+                     [this] { return engine_counters().prefix_hits_tokens; });
   }
   if (ledger_->is_wanted("fp8")) {
     const std::uint64_t before = backend_->counters().fp8_matrix_products;
     ledger_->confirm("fp8", static_cast<int>(spec_.layers.size()), before,
-                     [this, before] { return backend_->counters().fp8_matrix_products - before; });
+                     [this, before] { return backend_counters().fp8_matrix_products - before; });
   }
   ledger_->finish_startup();
 }
 
+EngineService& Session::serve(const EngineService::Options& options) {
+  service_ = std::make_unique<EngineService>(std::move(engine_), options);
+  return *service_;
+}
+
+EngineCounters Session::engine_counters() const {
+  return service_ ? service_->snapshot().counters : engine_->counters();
+}
+
+Backend::Counters Session::backend_counters() const {
+  return service_ ? service_->snapshot().backend : backend_->counters();
+}
+
 void Session::set_route_sink(RouteSink* sink) {
   route_sink_ = sink;
+  if (!engine_) return service_.reset();  // the service's engine calls its sink until it ends
   engine_->set_route_sink(sink);
 }
 

@@ -16,6 +16,7 @@
 #include "cli/generation_defaults.h"
 #include "cpu/ops.h"
 #include "engine/engine.h"
+#include "engine/engine_service.h"
 #include "model/model_spec.h"
 #include "plan/memory_plan.h"
 #include "plan/optimisations.h"
@@ -30,6 +31,8 @@ struct SessionOptions {
   std::string backend = "cpu";  // "cpu" or "reference"
   Settings settings;
   bool with_text = true;       // false: no tokenizer is read
+  // What start() is doing and how far it is, 0 to 1; beside the bar on a terminal.
+  std::function<void(const std::string& what, double fraction)> on_progress;
   bool record_routes = false;  // the backend keeps each step's routes, for a routing log
 };
 
@@ -43,6 +46,9 @@ class Session {
 
   // Loads the weights, builds backend and engine, runs the start-up step. Once.
   void start();
+  // Puts the started engine on a thread of its own; engine() and backend() are its alone from then
+  // on. Once.
+  EngineService& serve(const EngineService::Options& options);
 
   const ModelFolder& folder() const { return folder_; }
   const ModelSpec& spec() const { return spec_; }
@@ -52,15 +58,20 @@ class Session {
   // After start().
   Backend& backend() { return *backend_; }
   Engine& engine() { return *engine_; }
-  // The engine's, and that of scored texts.
+  // The engine's, and that of scored texts. Before serve(); after it, the call ends the service.
   void set_route_sink(RouteSink* sink);
   // As engine/scoring.h, on this session's backend, recorded when there is a route sink.
   void score(std::span<const std::int32_t> ids,
              const std::function<void(int position, std::span<const float> logits)>& on_row);
+  // Any thread, after serve().
   std::vector<OptimisationState> optimisations() const { return ledger_->states(); }
 
   // Null when the folder has no tokenizer.json, or with_text was false.
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  // Null when the folder has none.
+  const LoadedChatTemplate* chat_template() const {
+    return chat_template_ ? &*chat_template_ : nullptr;
+  }
   // Error(kNotFound) naming what is missing.
   const Tokenizer& require_tokenizer() const;
   // The prompt of a conversation, [{role, content}, ...], with the assistant's turn opened.
@@ -69,6 +80,9 @@ class Session {
 
  private:
   void read_weights();  // into memory, with progress
+  // By whoever owns the engine now.
+  EngineCounters engine_counters() const;
+  Backend::Counters backend_counters() const;
 
   SessionOptions options_;
   ModelFolder folder_;
@@ -82,6 +96,7 @@ class Session {
   std::unique_ptr<Backend> backend_;
   std::optional<OptimisationLedger> ledger_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineService> service_;
   RouteSink* route_sink_ = nullptr;
   std::uint64_t n_scored_ = 0;
 };

@@ -8,6 +8,7 @@ class App;
 namespace moeopt::cli {
 
 void add_run(CLI::App& program, int& exit_code);
+void add_serve(CLI::App& program, int& exit_code);
 void add_eval(CLI::App& program, int& exit_code);
 void add_plan(CLI::App& program, int& exit_code);
 void add_inspect(CLI::App& program, int& exit_code);
@@ -16,5 +17,6 @@ void add_profile(CLI::App& program, int& exit_code);
 void add_routing(CLI::App& program, int& exit_code);
 void add_placement(CLI::App& program, int& exit_code);
 void add_doctor(CLI::App& program, int& exit_code);
+void add_bench(CLI::App& program, int& exit_code);
 
 }  // namespace moeopt::cli

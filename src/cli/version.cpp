@@ -26,4 +26,16 @@ std::string version_text() {
                      MOEOPT_COMMIT, MOEOPT_BUILD, isa_name(cpu_features().best()), isas, kCuda);
 }
 
+std::string version_number() {
+  return MOEOPT_VERSION;
+}
+
+std::string version_commit() {
+  return MOEOPT_COMMIT;
+}
+
+std::string version_build() {
+  return MOEOPT_BUILD;
+}
+
 }  // namespace moeopt::cli

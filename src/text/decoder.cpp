@@ -41,6 +41,19 @@ struct Replace {
 struct Metaspace {
   std::string replacement;
   bool drops_first;
+
+  std::string with_spaces(std::string_view token, bool drops = false) const {
+    std::string text;
+    std::size_t copied = 0;
+    for (std::size_t found = token.find(replacement); found != std::string_view::npos;
+         found = token.find(replacement, copied)) {
+      text += token.substr(copied, found - copied);
+      if (!drops) text += ' ';
+      copied = found + replacement.size();
+    }
+    text += token.substr(copied);
+    return text;
+  }
 };
 
 struct Join {};
@@ -141,6 +154,31 @@ std::string Decoder::prepare(std::string_view token) const {
   return text;
 }
 
+std::string Decoder::bytes(std::string_view prepared) const {
+  const auto& [list, first_in_stream] = *steps_;
+  std::string text(prepared);
+  for (std::size_t i = first_in_stream; i < list.size(); ++i) {
+    if (std::holds_alternative<Join>(list[i])) {
+      throw_error(ErrorCode::kUnsupported,
+                  "a tokenizer whose tokens are joined by spaces cannot be constrained");
+    }
+    if (std::holds_alternative<ByteFallback>(list[i])) {
+      ByteRun run;
+      if (run.take(text)) return run.bytes();
+    } else if (std::holds_alternative<Bytes>(list[i])) {
+      if (i == first_in_stream) continue;  // prepare() did it
+      if (auto bytes = byte_level_bytes(text)) text = std::move(*bytes);
+    } else if (const auto* replace = std::get_if<Replace>(&list[i])) {
+      text = replace->apply(text);
+    } else if (const auto* metaspace = std::get_if<Metaspace>(&list[i])) {
+      text = metaspace->with_spaces(text);
+    } else if (const auto* strip = std::get_if<StripRule>(&list[i]); strip && !strip->fused) {
+      text = strip_token(*strip, text);
+    }
+  }
+  return text;
+}
+
 // One pass over a sequence of tokens: a state for each step.
 class Decoder::Stream::Run {
  public:
@@ -189,16 +227,7 @@ class Decoder::Stream::Run {
   void apply(const Metaspace& step, std::size_t at, std::string_view token, std::string& out) {
     const bool drops = !states_[at].started && step.drops_first;
     states_[at].started = true;
-    std::string text;
-    std::size_t copied = 0;
-    for (std::size_t found = token.find(step.replacement); found != std::string_view::npos;
-         found = token.find(step.replacement, copied)) {
-      text += token.substr(copied, found - copied);
-      if (!drops) text += ' ';
-      copied = found + step.replacement.size();
-    }
-    text += token.substr(copied);
-    push(at + 1, text, out);
+    push(at + 1, step.with_spaces(token, drops), out);
   }
 
   void apply(const Join&, std::size_t at, std::string_view token, std::string& out) {

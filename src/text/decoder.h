@@ -26,6 +26,11 @@ class Decoder {
   // look at one token alone, so that it can be computed once for each token of a vocabulary.
   std::string prepare(std::string_view token) const;
 
+  // The bytes that a token adds to the text, from what prepare() made of it; white space that the
+  // decoder cuts off the ends of a whole text counts too. Error(kUnsupported) when they depend on
+  // the tokens before it.
+  std::string bytes(std::string_view prepared) const;
+
   class Stream {
    public:
     explicit Stream(const Decoder& decoder);

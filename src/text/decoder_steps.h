@@ -38,6 +38,7 @@ class ByteRun {
  public:
   // Whether `token` is a byte; then it joins the run.
   bool take(std::string_view token);
+  const std::string& bytes() const { return bytes_; }
 
   // Ends the run and calls `emit(text)` for each token that it makes.
   template <typename Emit>

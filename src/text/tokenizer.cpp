@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "text/added_tokens.h"
 #include "text/bpe_model.h"
+#include "text/grammar/vocabulary_trie.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
@@ -93,6 +94,8 @@ struct Tokenizer::Parts {
   std::vector<bool> special;                // by id
   std::vector<bool> skipped;                // by id: left out of a text without special tokens
   mutable WorkspacePool workspaces;
+  mutable std::once_flag trie_made;
+  mutable std::unique_ptr<const VocabularyTrie> trie;
 };
 
 namespace {
@@ -237,6 +240,21 @@ std::string_view Tokenizer::id_to_token(std::int32_t id) const {
 
 bool Tokenizer::is_special(std::int32_t id) const {
   return id >= 0 && id < parts_->id_end && parts_->special[static_cast<std::size_t>(id)];
+}
+
+std::optional<std::string> Tokenizer::token_bytes(std::int32_t id) const {
+  const auto input = decoder_input(id, true);
+  if (!input || is_special(id)) return std::nullopt;
+  return parts_->decoder.bytes(*input);
+}
+
+const VocabularyTrie& Tokenizer::byte_trie() const {
+  std::call_once(parts_->trie_made, [&] {
+    std::vector<std::optional<std::string>> tokens;
+    for (std::int32_t id = 0; id < vocab_size(); ++id) tokens.push_back(token_bytes(id));
+    parts_->trie = std::make_unique<const VocabularyTrie>(tokens);
+  });
+  return *parts_->trie;
 }
 
 }  // namespace moeopt

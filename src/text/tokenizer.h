@@ -16,6 +16,8 @@
 
 namespace moeopt {
 
+class VocabularyTrie;
+
 class Tokenizer {
  public:
   // Reads the JSON text; `where` (its file) opens every message. Error(kInvalidData) for what is
@@ -45,6 +47,12 @@ class Tokenizer {
   std::string_view id_to_token(std::int32_t id) const;
   // Whether this is an added token marked special.
   bool is_special(std::int32_t id) const;
+
+  // The bytes that the token adds to a decoded text, wherever it stands; nothing for special tokens
+  // and ids without a token. Error(kUnsupported) when the decoder makes them depend on their place.
+  std::optional<std::string> token_bytes(std::int32_t id) const;
+  // token_bytes of all ids, made by the first call.
+  const VocabularyTrie& byte_trie() const;
 
  private:
   friend class StreamDecoder;

@@ -80,7 +80,12 @@ int main(void) {
   expect(sizes.struct_size == sizeof sizes, "struct_size stays");
   expect(sizes.expert_bytes == (uint64_t)3 * 2048 * 768 * 2, "a bf16 expert is its weights");
   expect(sizes.shared_bytes == 0, "no shared expert");
-  expect(sizes.workspace_bytes > 0, "a workspace");
+  expect(sizes.workspace_bytes > sizes.control_bytes && sizes.control_bytes > 0, "a workspace");
+  moeopt_moe_sizes first;
+  memset(&first, 0, sizeof first);
+  first.struct_size = 32; /* without control_bytes, as in the first release */
+  expect(moeopt_moe_get_sizes(layer, &first) == MOEOPT_OK && first.control_bytes == 0,
+         "no byte beyond the caller's struct_size");
 
   refusals(layer);
   moeopt_moe_destroy(layer);

@@ -193,6 +193,7 @@ TEST(Arguments, PackedWeightsAndWorkspace) {
        {"workspace is null", [](auto& a) { a.workspace = nullptr; }},
        {"workspace is not aligned to 128 bytes",
         [](auto& a) { set_address(a.workspace, 0x500010); }},
+       {"control is not aligned to 128 bytes", [](auto& a) { set_address(a.control, 0x600010); }},
        {"peers is set, but world is 0 or 1",
         [](auto& a) { a.peers = reinterpret_cast<void* const*>(0x800000); }}});
   expect(shape_of([](auto& d) { d.shared_intermediate = 128, d.shared_gate = 1; }),
@@ -207,10 +208,10 @@ TEST(Arguments, PackedWeightsAndWorkspace) {
 }
 
 TEST(Arguments, StructSize) {
-  expect(shape_of(), {{"moeopt_moe_args.struct_size is 152; this library takes 160 to 160 bytes",
+  expect(shape_of(), {{"moeopt_moe_args.struct_size is 152; this library takes 160 to 168 bytes",
                        [](auto& a) { a.struct_size = 152; }},
-                      {"moeopt_moe_args.struct_size is 168; this library takes 160 to 160 bytes",
-                       [](auto& a) { a.struct_size = 168; }}});
+                      {"moeopt_moe_args.struct_size is 176; this library takes 160 to 168 bytes",
+                       [](auto& a) { a.struct_size = 176; }}});
   EXPECT_EQ(refusal_of([] { check_args(shape_of(), nullptr); }), "moeopt_moe_args is null");
 }
 

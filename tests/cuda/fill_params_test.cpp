@@ -28,7 +28,7 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
   const std::uint64_t element = fp8 ? 1 : 2;
   std::vector<Region> regions = {
       {"counters", p.counters, sizeof(moeopt_moe_counters)},
-      {"ticket", p.ticket, 4},
+      {"ticket", p.ticket, 8},
       {"sets", p.sets, 2 * p.set_bytes},
       {"logits", p.logits, 4 * n(s.max_tokens) * n(logits_stride(s.experts))},
       {"y_slot", p.y_slot, 4 * rows},
@@ -38,6 +38,12 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
       {"h", p.h, rows * n(s.intermediate) * element},
       {"y", p.y, 2 * n(s.max_tokens) * n(p.y_rows) * n(s.hidden)},
   };
+  if (p.local_lists != 0) {
+    regions.push_back(
+        {"logit_words", p.logit_words, 8 * n(s.max_tokens) * n(logits_stride(s.experts))});
+    regions.push_back({"choice_words", p.choice_words, 8 * rows});
+    regions.push_back({"weight_words", p.weight_words, 8 * rows});
+  }
   if (fp8) {
     regions.push_back({"x_quantised", p.x_quantised, n(s.max_tokens) * n(s.hidden)});
     regions.push_back({"x_scales", p.x_scales, 4 * n(s.max_tokens) * n(s.hidden / 128)});
@@ -114,6 +120,26 @@ TEST(FillParams, WorkspaceRegionsAreApartAndInBounds) {
   }
 }
 
+TEST(FillParams, ControlTakesWhatLastsOutOfTheWorkspace) {
+  const Shape shape = shape_of(2048, 768, 128, 8, 64, true, 128, 0);
+  const Config config = choose_config(shape);
+  const WorkspaceLayout layout = workspace_layout(shape, config);
+  constexpr std::uintptr_t kControl = 0x70000000;
+  moeopt_moe_args args{};
+  args.workspace = reinterpret_cast<void*>(kBase);
+  const Params alone = fill_params(shape, config, layout, args);
+  args.control = reinterpret_cast<void*>(kControl);
+  const Params params = fill_params(shape, config, layout, args);
+  const std::vector<Region> before = regions_of(alone, shape);
+  const std::vector<Region> after = regions_of(params, shape);
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const auto offset = reinterpret_cast<std::uintptr_t>(before[i].start) - kBase;
+    const std::uintptr_t base = offset < layout.control_bytes ? kControl : kBase;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(after[i].start), base + offset) << after[i].name;
+  }
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(params.counters), kControl);
+}
+
 TEST(FillParams, CopiesTheLayerAndTheCall) {
   const Shape shape = shape_of(256, 128, 8, 2, 64, true, 384, 5);
   const Config config = choose_config(shape);
@@ -167,6 +193,34 @@ TEST(FillParams, CopiesTheLayerAndTheCall) {
   EXPECT_EQ(p.y_rows, 3);
   EXPECT_EQ(p.layout.bytes(), expert_layout(shape).bytes());
   EXPECT_EQ(p.shared_layout.bytes(), shared_bytes(shape));
+}
+
+// However the rows fall on the slots, each (expert, token tile) has its counter.
+TEST(FillParams, EveryTokenTileHasACounter) {
+  std::uint32_t state = 1;
+  const auto below = [&state](int n) {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<int>((state >> 8) % static_cast<std::uint32_t>(n));
+  };
+  for (int round = 0; round < 300; ++round) {
+    Shape shape;
+    shape.hidden = shape.intermediate = 128;
+    shape.slots = shape.experts = 1 + below(40);
+    shape.top_k = 1 + below(std::min(shape.experts, 16));
+    shape.max_tokens = 1 + below(400);
+    const Config config = choose_config(shape);
+    const int n = config.variant.n_max;
+    const int rows = shape.max_tokens * shape.top_k;
+    std::vector<int> rows_of(static_cast<std::size_t>(shape.slots));
+    for (int row = 0; row < rows;) {  // runs that end just beyond a tile now and then
+      const int run = std::min(rows - row, below(2) == 0 ? n + 1 : 1 + below(2 * n));
+      rows_of[static_cast<std::size_t>(below(shape.slots))] += run;
+      row += run;
+    }
+    int tiles = 0;
+    for (const int count : rows_of) tiles += ceil_div(count, n);
+    EXPECT_LE(tiles, workspace_layout(shape, config).token_tiles);
+  }
 }
 
 }  // namespace

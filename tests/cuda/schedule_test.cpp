@@ -11,6 +11,9 @@
 #include <tuple>
 #include <vector>
 
+#include "cuda/moe/config.h"
+#include "cuda/moe/describe.h"
+
 namespace moeopt::cuda::moe {
 namespace {
 
@@ -180,6 +183,77 @@ TEST(Schedule, TheHintDoesNotChangeTheTask) {
       const Task fresh = task_at(p, ticket);
       ASSERT_EQ(std::tie(hinted.slot, hinted.unit, hinted.tile),
                 std::tie(fresh.slot, fresh.unit, fresh.tile));
+    }
+  }
+}
+
+// The worked example of docs/flashdmoe.md.
+TEST(Schedule, TheExampleOfTheDocument) {
+  Launch launch{};
+  launch.n_max = 32;
+  launch.gate_tokens = 8;
+  launch.gate_units = 2;
+  launch.units1 = 4;
+  launch.units2 = 2;
+  launch = launch.with_tokens(2);
+  const std::int32_t tile_start[] = {0, 1, 2, 3};  // of the experts with rows: a tile each
+  ASSERT_EQ(launch.unrouted(), 2);
+  ASSERT_EQ(launch.total(3), 22);
+  const auto expect = [&](int ticket, TaskKind kind, int expert, int unit, int tile) {
+    int hint = 0;
+    const Task task = task_of(launch, tile_start, 3, ticket, hint);
+    EXPECT_EQ(task.kind, kind) << ticket;
+    EXPECT_EQ(task.slot, expert) << ticket;
+    EXPECT_EQ(task.unit, unit) << ticket;
+    EXPECT_EQ(task.tile, tile) << ticket;
+  };
+  for (int unit = 0; unit < 2; ++unit) expect(unit, TaskKind::kGate, -1, unit, 0);
+  for (int expert = 0; expert < 3; ++expert) {
+    for (int unit = 0; unit < 4; ++unit) {
+      expect(2 + 4 * expert + unit, TaskKind::kFirst, expert, unit, 0);
+    }
+    for (int unit = 0; unit < 2; ++unit) {
+      expect(14 + 2 * expert + unit, TaskKind::kSecond, expert, unit, 0);
+    }
+  }
+  for (int token = 0; token < 2; ++token) expect(20 + token, TaskKind::kCombine, -1, 0, token);
+}
+
+// The most tickets that an accepted layer can have: in 64 bits, and as the kernel counts them.
+TEST(Schedule, TicketsFitAtTheExtremes) {
+  for (const Dtype dtype : {Dtype::kBf16, Dtype::kFp8}) {
+    for (const int experts : {1, 16, 512}) {
+      for (const int top_k : {1, 16}) {
+        for (const int tokens : {8, 512, 6144, 65536}) {
+          Shape shape;
+          shape.dtype = dtype;
+          shape.hidden = 16384;
+          shape.intermediate = shape.shared_intermediate = 32768;
+          shape.shared_gate = true;
+          shape.experts = experts;
+          shape.slots = 512;
+          shape.top_k = std::min(experts, top_k);
+          shape.max_tokens = tokens;
+          const Config config = choose_config(shape);
+          const ExpertLayout layout = expert_layout(shape);
+          Launch launch{};
+          launch.n_max = config.variant.n_max;
+          launch.quantises = dtype == Dtype::kFp8;
+          launch.dispatches = true;
+          launch.gate_tokens = config.gate_tokens;
+          launch.gate_units = ceil_div(experts + 1, config.gate_rows);
+          launch.units1 = launch.shared_units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);
+          launch.units2 = launch.shared_units2 = ceil_div(layout.tiles2(), config.variant.m_tiles);
+          launch = launch.with_tokens(tokens);
+          const std::int64_t tiles = std::int64_t{1} * tokens * shape.top_k / launch.n_max + 512;
+          const std::int64_t units = std::int64_t{1} * launch.units1 + launch.units2;
+          const std::int64_t total =
+              launch.quantise_tiles + std::int64_t{1} * launch.gate_tiles * launch.gate_units +
+              launch.dispatch_tiles + (launch.shared_tiles + tiles) * units + launch.combine_tiles;
+          ASSERT_LT(total, std::int64_t{1} << 22);
+          EXPECT_EQ(launch.total(static_cast<int>(tiles)), total);
+        }
+      }
     }
   }
 }

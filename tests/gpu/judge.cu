@@ -2,9 +2,9 @@
 #include <cuda_fp8.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 
 #include "gpu/judge.h"
 
@@ -83,7 +83,8 @@ __device__ float fp8_value(Fp8Bits bits) {
 // The distance from a code of this magnitude to the next one outwards.
 __device__ double e4m3_step(double code) {
   constexpr double kSmallestNormal = 0x1p-6;
-  return code < kSmallestNormal ? 0x1p-9 : exp2(floor(log2(code)) - 3);
+  // NOTE: not by log2, which is inexact even at powers of two on the device.
+  return code < kSmallestNormal ? 0x1p-9 : scalbn(1.0, ilogb(code) - 3);
 }
 
 struct HCounts {
@@ -91,6 +92,7 @@ struct HCounts {
   unsigned long long far;  // by more than one step
   unsigned long long bad_scale;
   unsigned worst_scale_bits;  // of a float >= 0: ordered like its value
+  unsigned worst_far_bits;    // how far beyond one step, of the largest code; likewise
 };
 
 // A block of threads a row. Codes are compared where the scales agree; where those differ by their
@@ -117,7 +119,11 @@ __global__ void compare_h(const Fp8Bits* h, const float* h_scale, const std::int
     if (got == wanted) continue;  // codes are multiples of 2^-9
     atomicAdd(&counts->differing, 1ull);
     const double step = e4m3_step(fmin(fabs(got), fabs(wanted)));
-    if (!(fabs(got - wanted) <= 1.001 * step + dropped)) atomicAdd(&counts->far, 1ull);
+    const double beyond = fabs(got - wanted) - 1.001 * step;
+    if (!(beyond <= dropped)) atomicAdd(&counts->far, 1ull);
+    if (beyond > 0) {
+      atomicMax(&counts->worst_far_bits, __float_as_uint(static_cast<float>(beyond / kLargestCode)));
+    }
   }
 }
 
@@ -168,6 +174,7 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
   double error2 = 0;
   double reference2 = 0;
   double largest = 0;
+  int rare = 0;
   for (int r = 0; r < rows; ++r) {
     const RowError& e = errors[static_cast<std::size_t>(r)];
     if (e.wrong_nan > 0) {
@@ -181,7 +188,11 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
     const double size = std::max(std::sqrt(e.reference2), e.scale);
     const double error = std::sqrt(e.error2);
     if (!(error <= std::hypot(bounds.row * size, bf16_step(e.largest)))) {
-      fault(row_text(r, "error " + number(error / size) + " > " + number(bounds.row)));
+      ++rare;
+      const bool bearable = error <= std::hypot(bounds.rare_row * size, bf16_step(e.largest));
+      if (!bearable || rare > std::max(1, rows / kRareRows)) {
+        fault(row_text(r, "error " + number(error / size) + " > " + number(bounds.row)));
+      }
     }
     if (size > 0) verdict.worst_row = std::max(verdict.worst_row, error / size);
     error2 += e.error2;
@@ -210,15 +221,14 @@ HVerdict judge_h(Arena& arena, const Fp8Bits* h, const float* h_scale,
   const HCounts counts = arena.download(device_counts, 1)[0];
   const double values = static_cast<double>(rows) * cols;
   verdict.differing = static_cast<double>(counts.differing) / values;
-  float worst = 0;
-  static_assert(sizeof(worst) == sizeof(counts.worst_scale_bits));
-  std::memcpy(&worst, &counts.worst_scale_bits, sizeof(worst));
-  verdict.worst_scale = static_cast<double>(worst);
+  verdict.worst_scale = std::bit_cast<float>(counts.worst_scale_bits);
+  verdict.dropped = std::bit_cast<float>(counts.worst_far_bits);
   if (counts.bad_scale > 0) {
     verdict.fault = std::to_string(counts.bad_scale) + " scales of h are off, the worst by " +
                     number(verdict.worst_scale);
   } else if (counts.far > 0) {
-    verdict.fault = std::to_string(counts.far) + " values of h are off by more than an e4m3 step";
+    verdict.fault = std::to_string(counts.far) + " values of h are off by more than an e4m3 step" +
+                    ", the worst by " + number(verdict.dropped) + " of the largest more";
   } else if (static_cast<double>(counts.differing) > kHBounds.differing * values + 4) {
     verdict.fault = "of h " + number(100 * verdict.differing) + "% differ";  // 4: in tiny cases
   }

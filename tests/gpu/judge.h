@@ -19,13 +19,16 @@ namespace moeopt::gpu_test {
 struct Bounds {
   double frobenius;
   double row;
+  double rare_row;  // what one row of kRareRows may reach (at least one): where one value of h
+                    // dominates a row, and falls to the other side of its rounding
 };
+inline constexpr int kRareRows = 500;
 // Measured on right kernels: Frobenius up to 1.6e-3 (H = 7168: what wgmma drops along K turns
 // roundings of h, of y and of the output over, each the square root of the one before), rows up
 // to 3.0e-3.
-inline constexpr Bounds kBf16Bounds{2e-3, 4e-3};
+inline constexpr Bounds kBf16Bounds{2e-3, 4e-3, 8e-3};
 // fp8, stage (b): against float64 that was fed the kernel's own h.
-inline constexpr Bounds kFp8Bounds{2e-3, 4e-3};
+inline constexpr Bounds kFp8Bounds{2e-3, 4e-3, 4e-3};
 // fp8, stage (a): the kernel's h against the specification's.
 // A value may also lie off by this part of its block's largest: what the tensor core drops within
 // 128 products is as much for a small value, whose own step is smaller.
@@ -34,7 +37,8 @@ struct HBounds {
   double scale;      // relative error of a scale
   double dropped;
 };
-inline constexpr HBounds kHBounds{0.03, 0x1p-7, 0x1p-13};
+// Measured on a right kernel: up to 8.4e-4 in 1e8 values.
+inline constexpr HBounds kHBounds{0.03, 0x1p-7, 0x1p-10};
 
 struct Verdict {
   double frobenius = 0;
@@ -52,6 +56,7 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
 struct HVerdict {
   double differing = 0;    // part of the values that differ
   double worst_scale = 0;  // relative error
+  double dropped = 0;      // the most that a value lies off beyond one step, of the largest code
   std::optional<std::string> fault;
 };
 HVerdict judge_h(Arena& arena, const Fp8Bits* h, const float* h_scale,

@@ -33,9 +33,8 @@ KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const voi
   found.shared_h = base + layout.h_shared;
   found.shared_scale = reinterpret_cast<const float*>(base + layout.h_shared_scales);
 
-  // Work of each expert in token order, and the experts in the order of their first token: so the
-  // kernel has it where each block routes for itself. Elsewhere experts go by slots, and tokens as
-  // they arrived.
+  // Experts go by slots, and the work of each in token order: so the kernel has it where each block
+  // makes its own lists. Elsewhere tokens go as they arrived.
   std::vector<std::size_t> order;
   std::vector<std::vector<std::int32_t>> lists(static_cast<std::size_t>(shape.slots));
   for (std::size_t place = 0; place < assignment.slots.size(); ++place) {
@@ -46,8 +45,8 @@ KernelH find_kernel_h(const Arena& arena, const moeopt_moe_desc& desc, const voi
       list.push_back(static_cast<std::int32_t>(place));
     }
   }
-  if (!config.route_everywhere) {
-    std::ranges::sort(order);
+  std::ranges::sort(order);
+  if (!config.local_lists) {
     const auto stride = static_cast<std::size_t>(shape.max_tokens);
     const std::vector<std::int32_t> stored = arena.download(
         reinterpret_cast<const std::int32_t*>(base + layout.lists), lists.size() * stride);

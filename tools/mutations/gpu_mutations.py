@@ -11,16 +11,19 @@ FOLDER = "src/cuda/moe/"
 COMBINE = FOLDER + "combine.cuh"
 CONSUMER = FOLDER + "consumer.cuh"
 GATE = FOLDER + "gate.cuh"
+KERNEL = FOLDER + "kernel.cuh"
+LISTS = FOLDER + "lists.cuh"
 LOADER = FOLDER + "loader.cuh"
 PACK = FOLDER + "pack.cu"
 PRODUCER = FOLDER + "producer.cuh"
+PTX = FOLDER + "ptx.cuh"
 PUBLISHER = FOLDER + "publisher.cuh"
 ROUTE = FOLDER + "route.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
 ADD = """sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
           sum[i][2 * j + 1] += weight[i][n] * high_bf16(two[j]);"""
-WEIGHT = "weight[i][n] = from >= 0 ? weights[s] : 0.0f;"
+WEIGHT = "weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;"
 OUT = "out.x = pack_bf16(sum[i][0], sum[i][1]);"
 CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
@@ -36,10 +39,12 @@ ISSUE_FP8 = """        wgmma_fence();
             wgmma_e4m3<kPart>(products[i], weights + i * (kHalfBytes >> 4) + step * 2,
                               tokens + step * 2, step > 0);"""
 
+ADD_FP8 = "sums[at + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
+
 WEIGHTS = [
-    Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("weights[s]", "0.8f * weights[s]")),
+    Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("own.weight[s]", "0.8f * own.weight[s]")),
     Mutation("router weight applied twice", COMBINE, WEIGHT,
-             WEIGHT.replace("weights[s]", "weights[s] * weights[s]")),
+             WEIGHT.replace("own.weight[s]", "own.weight[s] * own.weight[s]")),
     Mutation("output of zeros", COMBINE, OUT, "for (float& value : sum[i]) value = 0;\n    " + OUT),
     Mutation("combine in bf16", COMBINE, ADD,
              ADD + """
@@ -48,11 +53,14 @@ WEIGHTS = [
     Mutation("output truncated instead of rounded", COMBINE, OUT,
              "for (float& value : sum[i]) value = __uint_as_float(__float_as_uint(value) & 0xffff0000u);\n"
              "    " + OUT),
-    Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? s : -1", "-1"),
-    Mutation("last slot dropped", COMBINE, "s < p.top_k ? y_slot[s]",
-             "s + 1 < p.top_k || s == 0 ? y_slot[s] : s < p.top_k ? -1"),
-    Mutation("no wait for y", COMBINE, "static_cast<std::uint32_t>(routed * run.launch.units2 +",
-             "static_cast<std::uint32_t>(0 * routed * run.launch.units2 +"),
+    Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? own.from[s] : -1",
+             "s < p.top_k ? own.from[s] : -1"),
+    Mutation("last slot dropped", COMBINE, "s < p.y_rows ? own.from[s] : -1",
+             "s < p.y_rows && (s + 1 != p.top_k || s == 0) ? own.from[s] : -1"),
+    Mutation("out taken for dense", COMBINE, "2 * (token[i] * p.out_stride + column[i])",
+             "2 * (std::int64_t{1} * token[i] * p.hidden + column[i])"),
+    Mutation("no wait for the shared expert's y", COMBINE, "(p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)", "0"),
+    Mutation("no wait for y", COMBINE, "expected * run.launch.units2 +", "0 * expected * run.launch.units2 +"),
 ]
 
 GEMMS = [
@@ -83,6 +91,22 @@ GEMMS = [
     Mutation("h from half of its scale's columns (fp8)", CONSUMER,
              "for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima",
              "for (int w = 0; w < kConsumerWarps / 2; ++w) largest = fmaxf(largest, maxima"),
+    Mutation("a sum that loses bits (fp8)", CONSUMER, ADD_FP8,
+             ADD_FP8 + """
+            for (int n = 0; n < 4; ++n) sums[at + n] = low_bf16(pack_bf16(sums[at + n], 0));"""),
+    Mutation("h scaled past what e4m3 holds (fp8)", CONSUMER, "const float scale = largest / 448.0f;",
+             "const float scale = largest / 480.0f;"),
+    Mutation("the last odd block of K not multiplied (bf16)", CONSUMER,
+             "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);\n"
+             "      issue_bf16<kN, 1>(sums);",
+             "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);"),
+    Mutation("every token tile is the expert's first", PRODUCER, "info.first_row = task.tile * T::kNMax;",
+             "info.first_row = 0;"),
+    Mutation("x taken for dense", LOADER, "first && !T::kFp8 ? 2 * p_.x_stride",
+             "first && !T::kFp8 ? std::int64_t{2} * p_.hidden"),
+    Mutation("gate and up scales swapped in packing", PACK,
+             "thread == 0 ? source.gate.scale : source.up.scale",
+             "thread == 0 ? source.up.scale : source.gate.scale"),
     Mutation("fp8 without promotion", CONSUMER, ISSUE_FP8,
              # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
              """        for (int i = 0; i < T::kMTiles; ++i) {
@@ -123,16 +147,25 @@ ROUTES = [
     Mutation("ties to the higher id", ROUTE, "if (key[i] > best) {",
              "if (key[i] >= best && key[i] != 0) {"),
     Mutation("a NaN logit counts as a score", ROUTE, "key[i] = nan ? 1 : 0;", "key[i] = 0;"),
-    Mutation("an absent expert taken for slot 0", ROUTE, "if (r.slot >= p.slots) r.slot = -1;",
-             "r.slot = max(r.slot, 0);"),
+    Mutation("an absent expert taken for slot 0", ROUTE, "return slot < p.slots ? slot : -1;", "return max(slot, 0);"),
     Mutation("a repeated expert's row read where none was written", ROUTE,
-             "r.y_slot = r.slot >= 0 ? leader : -1;", "r.y_slot = r.slot >= 0 ? lane : -1;"),
-    Mutation("shared gate forgotten", ROUTE, "if (p.shared_gate != nullptr) r.shared_weight",
-             "if (false) r.shared_weight"),
+             "r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};",
+             "r.choice = {own ? slot : -1, slot >= 0 ? lane : -1};"),
+    Mutation("expert map forgotten", ROUTE, "p.expert_map != nullptr ? __ldg(p.expert_map + id)",
+             "false ? __ldg(p.expert_map + id)"),
+    Mutation("sigmoid taken for softmax", ROUTE, "if (p.score == MOEOPT_SOFTMAX) {", "if (true) {"),
+    Mutation("one group too many", ROUTE, "for (int n = 0; n < p.top_k_groups; ++n) {",
+             "for (int n = 0; n < min(p.top_k_groups + 1, p.groups); ++n) {"),
+    Mutation("the router's K tail dropped", GATE, "chunk < p.hidden / 64; chunk += kConsumerWarps",
+             "chunk < max(1, p.hidden / 64 - 1); chunk += kConsumerWarps"),
+    Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) {", "if (false) {"),
+    Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
+             "r.has_nan = false;"),
+    Mutation("shared gate forgotten", ROUTE, "return __fdividef(1.0f, 1.0f + __expf(-logit));", "return 1.0f;"),
 ]
 
 ORDER = [
-    Mutation("stale workspace", LOADER, "if (run_.first && warp_ == 0) clear_other_set();", ""),
+    Mutation("stale workspace", LOADER, "if (warp_ == 0) clear_other_set();", ""),
     Mutation("no wait for h", LOADER, 'wait(info.ready, info.ready_count, "h");', ""),
     Mutation("no wait for x in e4m3", LOADER,
              "wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),",
@@ -141,8 +174,19 @@ ORDER = [
              "0u, \"router logits\""),
     Mutation("no wait for the lists", PRODUCER, "static_cast<std::uint32_t>(launch.dispatch_tiles), \"routes\"",
              "0u, \"routes\""),
-    Mutation("the next launch's parity not set", PRODUCER, "*p_.ticket = (run_.parity ^ 1u) << 31;",
-             "*p_.ticket = run_.parity << 31;"),
+    Mutation("the next launch's number not set", PRODUCER,
+             "static_cast<unsigned long long>(run_.number + 1) << 32;",
+             "static_cast<unsigned long long>(run_.number) << 32;"),
+    Mutation("a word of any launch taken for this one's", PTX, "return static_cast<std::uint32_t>(word >> 32) == tag;",
+             "return static_cast<std::uint32_t>(word >> 32) != 0;"),
+    Mutation("lists before the schedule", LISTS, 'mbarrier_wait(s.planned, 0, "the schedule");', ""),
+    Mutation("a repeat of given ids is a row of its own", LISTS, "return {leader == lane ? expert : -1,",
+             "return {expert,"),
+    Mutation("a count from the device beyond the capacity believed", KERNEL,
+             "return tokens >= 0 && tokens <= p.max_tokens ? tokens : -1;",
+             "return tokens >= 0 && tokens <= p.max_tokens ? tokens : p.max_tokens;"),
+    Mutation("counts of experts without rows left as they were", PRODUCER,
+             "p_.out_counts[slot] = 0;", ";"),
     Mutation("rows counted twice", PUBLISHER, "static_cast<unsigned long long>(info.rows));",
              "static_cast<unsigned long long>(2 * info.rows));"),
 ]

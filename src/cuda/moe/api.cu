@@ -87,7 +87,7 @@ moeopt_status guarded(const Body& body) noexcept {
   } catch (...) {
     moe::set_last_error("an unknown exception");
   }
-  return MOEOPT_ERROR_UNSUPPORTED;
+  return MOEOPT_ERROR_INTERNAL;
 }
 
 const moeopt_moe& checked(const moeopt_moe* layer) {
@@ -139,6 +139,7 @@ moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* si
     whole.expert_bytes = moe::expert_layout(l.shape).bytes();
     whole.shared_bytes = moe::shared_bytes(l.shape);
     whole.workspace_bytes = l.workspace.bytes;
+    whole.control_bytes = l.workspace.control_bytes;
     moe::write_struct(whole, sizes, moe::kFirstSizesBytes, "moeopt_moe_sizes");
   });
 }

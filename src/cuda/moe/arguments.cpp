@@ -31,7 +31,8 @@ std::int64_t check_stride(const char* name, std::int64_t stride, std::int64_t co
                           int element_bytes) {
   if (stride == 0) return columns;
   const int multiple = static_cast<int>(kAlignment) / element_bytes;
-  if (stride < columns || stride % multiple != 0) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;  // its bytes times rows fit 64 bits
+  if (stride < columns || stride % multiple != 0 || stride > kMost) {
     refuse_argument(std::string(name) + " is " + std::to_string(stride) +
                     "; it must be 0 or a multiple of " + std::to_string(multiple) +
                     " that is not below the row's " + std::to_string(columns) + " elements");
@@ -144,6 +145,7 @@ moeopt_moe_args check_args(const Shape& shape, const moeopt_moe_args* given) {
   check_weights(shape, args);
   check_route(shape, args, rows > 0);
   check_pointer("workspace", args.workspace, kPackedAlignment);
+  check_aligned("control", args.control, kPackedAlignment);
   check_given("peers", args.peers, false, "world is 0 or 1");
   return args;
 }

@@ -4,14 +4,16 @@
 // memory.
 #pragma once
 
+#include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
 
-// kPieces times eight columns of a token: out[token][column[i] .. + 7].
+// kPieces times eight columns of a token: out[token][column[i] .. + 7]. addends: of the task's
+// tokens, the first of which is `first`.
 template <int kPieces>
-__device__ void combine_columns(const Params& p, const Run& run, const int (&token)[kPieces],
-                                const int (&column)[kPieces]) {
+__device__ void combine_columns(const Params& p, const Addends* addends, int first,
+                                const int (&token)[kPieces], const int (&column)[kPieces]) {
   const std::int64_t y_stride = std::int64_t{2} * p.hidden;
   float sum[kPieces][8] = {};
   constexpr int kBatch = 8;  // loads in flight, of each piece
@@ -23,14 +25,13 @@ __device__ void combine_columns(const Params& p, const Run& run, const int (&tok
     for (int i = 0; i < kPieces; ++i) {
       const auto* y = static_cast<const std::byte*>(p.y) +
                       (std::int64_t{1} * token[i] * p.y_rows * p.hidden + column[i]) * 2;
-      const std::int32_t* y_slot = run.y_slot + token[i] * p.top_k;
-      const float* weights = run.weights + token[i] * p.y_rows;
+      const Addends& own = addends[token[i] - first];
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
         const int s = start + n;
-        const int from = s < p.top_k ? y_slot[s] : s < p.y_rows ? s : -1;
+        const int from = s < p.y_rows ? own.from[s] : -1;
         // An absent slot adds zero times zero; its weight may be NaN and must not count.
-        weight[i][n] = from >= 0 ? weights[s] : 0.0f;
+        weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;
         rows[i][n] =
             from >= 0 ? __ldcg(reinterpret_cast<const uint4*>(y + from * y_stride)) : uint4{};
       }
@@ -60,19 +61,72 @@ __device__ void combine_columns(const Params& p, const Run& run, const int (&tok
   }
 }
 
+// A warp's token: what its output adds up, lane s slot s and lane k the shared expert. Returns how
+// many routed rows of y it waits for (same in all lanes).
+template <typename T>
+__device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, int token,
+                            Addends& addends, int lane) {
+  const std::int64_t entry = std::int64_t{1} * token * p.top_k + lane;
+  const bool local = T::kLocalLists && p.local_lists;
+  int expected = 0;
+  if (local && p.ids != nullptr) {
+    const Route r = route_token(p, run, nullptr, token, lane);
+    if (lane < p.top_k) {
+      addends.from[lane] = r.choice.y_slot;
+      addends.weight[lane] = r.chosen.weight;
+    }
+    expected = r.expected;
+    report_token(p, r, token, lane);
+  } else if (local) {
+    Choice choice{-1, -1};
+    if (lane < p.top_k) {
+      choice = Choice::unpacked(p.route_everywhere
+                                    ? s.local.choice[entry]
+                                    : wait_for_word(p.choice_words + entry, run.tag, "choices"));
+      addends.from[lane] = choice.y_slot;
+      addends.weight[lane] =
+          p.route_everywhere
+              ? s.local.weight[entry]
+              : __uint_as_float(wait_for_word(p.weight_words + entry, run.tag, "weights"));
+    }
+    expected = __popc(__ballot_sync(kAllLanes, choice.slot >= 0));
+  } else {
+    if (lane < p.top_k) {
+      addends.from[lane] = p.y_slot[entry];
+      addends.weight[lane] = p.weights[std::int64_t{1} * token * p.y_rows + lane];
+    }
+    expected = p.expected[token];
+  }
+  if (lane == p.top_k && p.shared_intermediate > 0) {
+    addends.from[lane] = lane;
+    const std::int64_t row = std::int64_t{1} * token * logits_stride(p.experts_total);
+    addends.weight[lane] =
+        !local                     ? p.weights[std::int64_t{1} * token * p.y_rows + lane]
+        : p.shared_gate == nullptr ? 1.0f
+                                   : sigmoid_of(__uint_as_float(wait_for_word(
+                                         p.logit_words + row + p.experts_total, run.tag,
+                                         "the shared expert's logit")));
+  }
+  return expected;
+}
+
 // A token without rows here (no local expert, no shared one) waits for nothing and gets zeros.
-__device__ __noinline__ void combine_task(const Params& p, const Run& run, const Task& task,
-                                          int consumer) {
+template <typename T>
+__device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, const Run& run,
+                                          const Task& task, int consumer) {
   const int first = task.tile * run.launch.combine_tokens;
   const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
-  if (first + consumer < end) {
-    const int token = first + consumer;
-    const bool shared = p.shared_intermediate > 0;
-    const int routed = run.expected[token] - (shared ? 1 : 0);
-    wait_for_count(run.y_arrived + token,
-                   static_cast<std::uint32_t>(routed * run.launch.units2 +
-                                              (shared ? run.launch.shared_units2 : 0)),
-                   "y");
+  const int own = first + consumer / 32;
+  if (own < end) {
+    const int expected =
+        find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
+    if (consumer % 32 == 0) {
+      wait_for_count(run.y_arrived + own,
+                     static_cast<std::uint32_t>(
+                         expected * run.launch.units2 +
+                         (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)),
+                     "y");
+    }
   }
   named_barrier(kConsumerBarrier, kConsumers);
   // Pieces of eight columns; two of a thread's at once.
@@ -85,14 +139,15 @@ __device__ __noinline__ void combine_task(const Params& p, const Run& run, const
     const int b = (i + kConsumers) / pieces;
     const int token[2] = {first + a, first + b};
     const int column[2] = {(i - a * pieces) * 8, (i + kConsumers - b * pieces) * 8};
-    combine_columns<2>(p, run, token, column);
+    combine_columns<2>(p, s.addends, first, token, column);
   }
   if (i < all) {
     const int a = i / pieces;
     const int token[1] = {first + a};
     const int column[1] = {(i - a * pieces) * 8};
-    combine_columns<1>(p, run, token, column);
+    combine_columns<1>(p, s.addends, first, token, column);
   }
+  named_barrier(kConsumerBarrier, kConsumers);  // before the next task's addends
 }
 
 }  // namespace moeopt::cuda::moe

@@ -7,7 +7,7 @@ namespace moeopt::cuda::moe {
 std::string Config::name() const {
   return std::string(variant.dtype == Dtype::kBf16 ? "bf16" : "fp8") + " m" +
          std::to_string(128 * variant.m_tiles) + " n" + std::to_string(variant.n_max) +
-         (route_everywhere ? " route-everywhere" : "");
+         (route_everywhere ? " route-everywhere" : local_lists ? " local-lists" : "");
 }
 
 Config choose_config(const Shape& shape) {
@@ -18,11 +18,16 @@ Config choose_config(const Shape& shape) {
   config.variant.n_max = rows <= 12 ? 32 : rows <= 40 ? 64 : 128;
   config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
   config.gate_tokens = shape.max_tokens <= 64 ? 8 : 32;
-  // About one task a block while tokens are few; whole mma tiles of 16 rows when they are many.
+  // About one task a block while tokens are few, those that come with the gate's counted; whole mma
+  // tiles of 16 rows when they are many.
+  constexpr int kTasks = 120;
   const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
-  config.gate_rows = std::clamp((shape.experts * tiles + 119) / 120, 2, 16);
-  config.route_everywhere = shape.max_tokens <= kRouteEverywhereTokens &&
-                            shape.max_tokens * shape.top_k <= kRouteEverywhereSlots;
+  const int others = (shape.max_tokens + 7) / 8 * (shape.dtype == Dtype::kFp8 ? 2 : 1);
+  const int tasks = std::max(kTasks - others, kTasks / 2);
+  config.gate_rows = std::clamp((shape.experts * tiles + tasks - 1) / tasks, 2, 16);
+  config.local_lists =
+      config.variant.n_max <= 64 && shape.max_tokens * shape.top_k <= kLocalEntries;
+  config.route_everywhere = config.local_lists && shape.max_tokens <= kRouteEverywhereTokens;
   return config;
 }
 

@@ -49,13 +49,13 @@ struct Config {
   Variant variant;
   int gate_tokens;           // tokens of a gate task: 8 or 32
   int gate_rows;             // router rows of a gate task: 1 .. 16
-  bool route_everywhere;     // each block repeats the top-k of all tokens instead of waiting for
-                             // others' lists
+  bool local_lists;          // each block sorts all (token, slot) entries for itself
+  bool route_everywhere;     // and repeats the top-k of all tokens, too; only with local_lists
   std::string name() const;  // "bf16 m128 n32"
 };
 
 inline constexpr int kRouteEverywhereTokens = 8;
-inline constexpr int kRouteEverywhereSlots = 32;  // tokens * k at most: a lane each
+inline constexpr int kLocalEntries = 512;  // tokens * k at most, with local_lists
 
 Config choose_config(const Shape& shape);
 

@@ -12,6 +12,7 @@
 
 #include "cuda/moe/combine.cuh"
 #include "cuda/moe/gate.cuh"
+#include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
 #include "cuda/moe/wgmma.cuh"
 
@@ -45,13 +46,16 @@ class Consumer {
       if (kind == TaskKind::kGate) gate_task(s_.params, s_, run_, info.task, consumer_);
       if (kind == TaskKind::kDispatch)
         dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer_);
-      if (kind == TaskKind::kRoute) route_task(s_.params, s_, run_, consumer_);
-      if (kind == TaskKind::kCombine) combine_task(s_.params, run_, info.task, consumer_);
+      if constexpr (T::kLocalLists) {
+        if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer_);
+      }
+      if (kind == TaskKind::kCombine) combine_task(s_.params, s_, run_, info.task, consumer_);
       if constexpr (T::kFp8) {
         if (kind == TaskKind::kQuantise) quantise_task(s_.params, run_, info.task, consumer_);
       }
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemm(info, tasks);
       stamp(trace_, TracePhase::kFinished, info.task);
+      if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
       __syncwarp();
       if (lane_ == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
       tasks.advance();

@@ -46,16 +46,24 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.shared_layout = shared_layout(shape);
   params.gate_tokens = config.gate_tokens;
   params.gate_rows = config.gate_rows;
+  params.local_lists = config.local_lists ? 1 : 0;
   params.route_everywhere = config.route_everywhere ? 1 : 0;
 }
 
-void fill_workspace(const WorkspaceLayout& w, std::byte* base, Params& params) {
-  const auto at = [base]<typename T>(T*& pointer, std::uint64_t offset) {
-    pointer = reinterpret_cast<T*>(base + offset);
+// `control` holds what lasts from launch to launch, [0, control_bytes); `base` the rest.
+void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* base, Params& params) {
+  const auto place = []<typename T>(T*& pointer, std::byte* start, std::uint64_t offset) {
+    pointer = reinterpret_cast<T*>(start + offset);
   };
-  at(params.counters, 0);
-  at(params.ticket, w.ticket);
-  at(params.sets, w.sets);
+  const auto at = [&]<typename T>(T*& pointer, std::uint64_t offset) {
+    place(pointer, base, offset);
+  };
+  place(params.counters, control, 0);
+  place(params.ticket, control, w.ticket);
+  place(params.sets, control, w.sets);
+  place(params.logit_words, control, w.logit_words);
+  place(params.choice_words, control, w.choice_words);
+  place(params.weight_words, control, w.weight_words);
   params.set_bytes = w.set_bytes;
   params.token_tiles = w.token_tiles;
   params.shared_tiles = w.shared_tiles;
@@ -81,7 +89,9 @@ Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayo
   Params params{};
   fill_call(args, params);
   fill_layer(shape, config, params);
-  fill_workspace(workspace, static_cast<std::byte*>(args.workspace), params);
+  void* control = args.control != nullptr ? args.control : args.workspace;
+  fill_workspace(workspace, static_cast<std::byte*>(control),
+                 static_cast<std::byte*>(args.workspace), params);
   return params;
 }
 

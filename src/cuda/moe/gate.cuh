@@ -9,6 +9,22 @@
 
 namespace moeopt::cuda::moe {
 
+// What the gate will read, before anything else of the block: its 128-byte lines, one a thread
+// (`line` of the launch).
+__device__ inline void prefetch_gate(const Params& p, int line) {
+  if (p.router == nullptr || p.tokens_device != nullptr) return;
+  const int lines = p.hidden / 64;  // of a row
+  const int row = line / lines;
+  const int at = line % lines * 128;
+  if (row < p.experts_total) {
+    prefetch_line(static_cast<const std::byte*>(p.router) + std::int64_t{1} * row * lines * 128 +
+                  at);
+  } else if (row - p.experts_total < p.tokens) {
+    prefetch_line(static_cast<const std::byte*>(p.x) + 2 * (row - p.experts_total) * p.x_stride +
+                  at);
+  }
+}
+
 // Row r of the launch's router matrix: the experts', then the shared gate's.
 __device__ inline const std::byte* router_row(const Params& p, int row) {
   const int experts = p.ids == nullptr ? p.experts_total : 0;
@@ -22,8 +38,9 @@ __device__ inline uint4 load_16(const std::byte* from) {
 
 // Logits of up to 16 router rows x (8 kGroups) tokens by the 8 consumer warps.
 template <int kGroups, typename T>
-__device__ void gate_logits(const Params& p, SharedState<T>& s, int tokens, int first_token,
+__device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run, int first_token,
                             int first_row, int rows, int consumer) {
+  const int tokens = run.launch.tokens;
   const int warp = consumer / 32;
   const int lane = consumer % 32;
   const int quad = lane % 4;
@@ -77,7 +94,12 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, int tokens, int 
       float total = 0;
       for (int w = 0; w < kConsumerWarps; ++w) total += s.partial[w * 128 + consumer];
       const int column = p.ids == nullptr ? first_row + row : p.experts_total;
-      p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
+      const std::int64_t at = std::int64_t{1} * token * logits_stride(p.experts_total) + column;
+      if (p.local_lists) {
+        store_word(p.logit_words + at, __float_as_uint(total), run.tag);
+      } else {
+        p.logits[at] = total;
+      }
     }
     named_barrier(kConsumerBarrier, kConsumers);
   }
@@ -86,29 +108,26 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, int tokens, int 
 template <typename T>
 __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const Run& run,
                                        const Task& task, int consumer) {
-  const int tokens = run.launch.tokens;
   const int first_token = task.tile * p.gate_tokens;
   const int total_rows =
       (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
   const int first_row = task.unit * p.gate_rows;
   const int rows = min(p.gate_rows, total_rows - first_row);
   if (p.gate_tokens == 8) {
-    gate_logits<1>(p, s, tokens, first_token, first_row, rows, consumer);
+    gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);
   } else {
-    gate_logits<4>(p, s, tokens, first_token, first_row, rows, consumer);
+    gate_logits<4>(p, s, run, first_token, first_row, rows, consumer);
   }
-  if (consumer == 0) {
-    add_release(run.launch.dispatches ? run.gate_arrived + task.tile : &run.set->routed, 1);
-  }
+  if (consumer == 0 && !p.local_lists) add_release(run.gate_arrived + task.tile, 1);
 }
 
-// Top-k of 8 tokens, a warp a token; their rows join the experts' lists.
-__device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
+// Top-k of 8 tokens, a warp a token.
+__device__ __noinline__ inline void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
                                            const Task& task, int consumer) {
   const int lane = consumer % 32;
   const int token = task.tile * kWarpTokens + consumer / 32;
   if (token < run.launch.tokens) {
-    if (run.launch.gate_tiles > 0) {
+    if (run.launch.gate_tiles > 0 && !p.local_lists) {
       if (lane == 0) {
         wait_for_count(run.gate_arrived + token / p.gate_tokens,
                        static_cast<std::uint32_t>(run.launch.gate_units), "router logits");
@@ -117,29 +136,9 @@ __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chos
     }
     dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
   }
+  if (p.local_lists) return;
   named_barrier(kConsumerBarrier, kConsumers);
   if (consumer == 0) add_release(&run.set->routed, 1);
-}
-
-// Routes every token for this block alone, into shared memory.
-template <typename T>
-__device__ __noinline__ void route_task(const Params& p, SharedState<T>& s, const Run& run,
-                                        int consumer) {
-  const int lane = consumer % 32;
-  const int token = consumer / 32;
-  static_assert(kRouteEverywhereTokens <= kConsumerWarps);
-  if (token < run.launch.tokens) {
-    if (run.launch.gate_tiles > 0) {
-      if (lane == 0) {
-        wait_for_count(&run.set->routed,
-                       static_cast<std::uint32_t>(run.launch.gate_tiles * run.launch.gate_units),
-                       "router logits");
-      }
-      __syncwarp();
-    }
-    route_token_here(p, s.local, run, s.chosen[token], token, lane);
-  }
-  mbarrier_arrive(s.routed);
 }
 
 __device__ inline uint2 load_four(const std::byte* x, int group, int groups, int lane) {
@@ -148,7 +147,7 @@ __device__ inline uint2 load_four(const std::byte* x, int group, int groups, int
 }
 
 // x of 8 tokens to e4m3, a warp a token: scale = max(|x|, 1e-10) / 448 per 128 elements.
-__device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
+__device__ __noinline__ inline void quantise_task(const Params& p, const Run& run, const Task& task,
                                            int consumer) {
   constexpr int kAhead = 8;
   const int lane = consumer % 32;

@@ -29,7 +29,9 @@ __device__ void init_barriers(SharedState<T>& s) {
     mbarrier_init(s.task_stored[i], kConsumerWarps);
     mbarrier_init(s.task_empty[i], kLoaderWarps + 1);
   }
-  mbarrier_init(s.routed, kConsumers);
+  mbarrier_init(s.counted, kConsumers);
+  mbarrier_init(s.planned, 32);
+  mbarrier_init(s.listed, kConsumers);
   fence_mbarrier_init();
 }
 
@@ -56,10 +58,11 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
       reinterpret_cast<std::uint32_t*>(&s.params)[word] =
           reinterpret_cast<const std::uint32_t*>(&p)[word];
     }
+    prefetch_gate(p, static_cast<int>(blockIdx.x * kConsumers + word));
   } else if (threadIdx.x == 32) {
     init_barriers(s);
   } else if (threadIdx.x == 0) {
-    const std::uint32_t ticket = atomicAdd(p.ticket, 1u);
+    const std::uint64_t ticket = atomicAdd(p.ticket, 1ull);
     const int tokens = launch_tokens(p);
     make_run(p, s, ticket, max(tokens, 0));
     if (s.run.first) {

@@ -1,79 +1,30 @@
-// The compiled variants of the kernel and the choice among them.
-#include <array>
-#include <atomic>
-
-#include "cuda/moe/kernel.cuh"
+// The choice among the compiled tiles.
 #include "cuda/moe/launch.h"
 
+#include "cuda/moe/variants.h"
+
 namespace moeopt::cuda::moe {
-namespace {
-
-constexpr std::size_t kSharedLimit = 227 * 1024;  // of a Hopper block
-
-// Sizes of the launch, but for the tokens.
-template <typename T>
-Launch make_launch(const Params& p) {
-  Launch launch{};
-  const int gate_rows =
-      (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
-  launch.n_max = T::kNMax;
-  launch.quantises = T::kFp8;
-  launch.dispatches = p.route_everywhere == 0;
-  launch.gate_tokens = gate_rows > 0 ? p.gate_tokens : 0;
-  launch.gate_units = ceil_div(gate_rows, p.gate_rows);
-  launch.units1 = ceil_div(p.layout.tiles1(), T::kMTiles);
-  launch.units2 = ceil_div(p.layout.tiles2(), T::kMTiles);
-  if (p.shared_intermediate > 0) {
-    launch.shared_units1 = ceil_div(p.shared_layout.tiles1(), T::kMTiles);
-    launch.shared_units2 = ceil_div(p.shared_layout.tiles2(), T::kMTiles);
-  }
-  return launch;
-}
-
-// Once a device: a block may have all of its multiprocessor's shared memory.
-template <typename T>
-cudaError_t allow_shared_memory() {
-  static std::array<std::atomic<bool>, 64> allowed{};
-  int device = 0;
-  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
-  const bool known = device >= 0 && device < static_cast<int>(allowed.size());
-  if (known && allowed[device].load(std::memory_order_relaxed)) return cudaSuccess;
-  const cudaError_t error = cudaFuncSetAttribute(
-      flash_dmoe<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes<T>());
-  if (error == cudaSuccess && known) allowed[device].store(true, std::memory_order_relaxed);
-  return error;
-}
-
-template <typename T>
-cudaError_t launch_tile(const Params& params, int blocks, cudaStream_t stream) {
-  static_assert(shared_bytes<T>() <= kSharedLimit);
-  constexpr auto kernel = flash_dmoe<T>;
-  if (const cudaError_t error = allow_shared_memory<T>(); error != cudaSuccess) return error;
-  Params copy = params;
-  copy.launch = make_launch<T>(params);
-  void* arguments[] = {&copy};
-  return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), arguments,
-                          shared_bytes<T>(), stream);
-}
-
-}  // namespace
 
 #if defined(MOEOPT_MOE_TRACE)
 extern "C" __attribute__((visibility("default"))) cudaError_t moeopt_moe_set_trace(void* buffer) {
-  return cudaMemcpyToSymbol(trace_buffer, &buffer, sizeof(buffer));
+  for (const auto set : {set_trace<Bf16N32>, set_trace<Bf16N64>, set_trace<Bf16N128>,
+                         set_trace<Fp8N32>, set_trace<Fp8N64>, set_trace<Fp8N128>}) {
+    if (const cudaError_t error = set(buffer); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 #endif
 
 cudaError_t launch(const Config& config, const Params& params, int blocks, cudaStream_t stream) {
   const Variant& v = config.variant;
   if (v.dtype == Dtype::kBf16) {
-    if (v.n_max == 32) return launch_tile<Tile<Dtype::kBf16, 1, 32, 5, 4>>(params, blocks, stream);
-    if (v.n_max == 64) return launch_tile<Tile<Dtype::kBf16, 2, 64, 5, 5>>(params, blocks, stream);
-    return launch_tile<Tile<Dtype::kBf16, 2, 128, 4, 4>>(params, blocks, stream);
+    if (v.n_max == 32) return launch_variant<Bf16N32>(params, blocks, stream);
+    if (v.n_max == 64) return launch_variant<Bf16N64>(params, blocks, stream);
+    return launch_variant<Bf16N128>(params, blocks, stream);
   }
-  if (v.n_max == 32) return launch_tile<Tile<Dtype::kFp8, 2, 32, 5, 8>>(params, blocks, stream);
-  if (v.n_max == 64) return launch_tile<Tile<Dtype::kFp8, 2, 64, 5, 4>>(params, blocks, stream);
-  return launch_tile<Tile<Dtype::kFp8, 2, 128, 4, 4>>(params, blocks, stream);
+  if (v.n_max == 32) return launch_variant<Fp8N32>(params, blocks, stream);
+  if (v.n_max == 64) return launch_variant<Fp8N64>(params, blocks, stream);
+  return launch_variant<Fp8N128>(params, blocks, stream);
 }
 
 }  // namespace moeopt::cuda::moe

@@ -20,7 +20,7 @@ class Loader {
         trace_(TraceRole::kLoader, threadIdx.x == 32) {}
 
   __device__ void work() {
-    if (run_.first && warp_ == 0) clear_other_set();
+    if (warp_ == 0) clear_other_set();
     Cursor<kTaskSlots> tasks;
     for (;;) {
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (loader)");
@@ -42,19 +42,27 @@ class Loader {
   }
 
  private:
-  // The counters of the next launch: nobody uses them in this one.
+  // This block's share of the counters of the next launch: nobody uses them in this one.
   __device__ void clear_other_set() {
-    auto* other = reinterpret_cast<uint4*>(p_.sets + (run_.parity ^ 1u) * p_.set_bytes);
-    for (std::uint64_t i = lane_; i < p_.set_bytes / sizeof(uint4); i += 32) other[i] = uint4{};
+    auto* other = reinterpret_cast<uint4*>(set_of(p_, run_.number + 1));
+    const std::uint64_t count = p_.set_bytes / sizeof(uint4);
+    for (std::uint64_t i = blockIdx.x * 32 + static_cast<unsigned>(lane_); i < count;
+         i += gridDim.x * 32) {
+      other[i] = uint4{};
+    }
   }
 
   // For each row of the task, where it is in x or h, and for the second GEMM where its y goes.
   __device__ void find_rows(const TaskInfo& info, int slot) {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
+    if (T::kLocalLists && p_.local_lists && !shared && !listed_) {
+      mbarrier_wait(s_.listed, 0, "this block's lists");
+      listed_ = true;
+    }
 #pragma unroll 1
     for (int row = lane_; row < info.rows; row += 32) {
-      const int entry = shared ? (info.first_row + row) * p_.top_k : list_of(p_, s_, info)[row];
+      const int entry = shared ? (info.first_row + row) * p_.top_k : entry_of(p_, s_, info, row);
       const int token = entry / p_.top_k;
       s_.source_row[warp_][row] = first ? token : info.h_row + row;
       if (warp_ == 0) {
@@ -135,6 +143,7 @@ class Loader {
   int lane_;
   int warp_;
   int next_ = 0;  // the warp whose turn the next stage is
+  bool listed_ = false;
   Cursor<T::kTokenStages> tokens_;
   Tracer trace_;
 };

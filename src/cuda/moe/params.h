@@ -54,17 +54,21 @@ struct Params {
   // The configuration.
   int gate_tokens;
   int gate_rows;
+  int local_lists;
   int route_everywhere;
   Launch launch;  // filled in by launch(), but for the tokens
 
   // The workspace (WorkspaceLayout).
   moeopt_moe_counters* counters;
-  std::uint32_t* ticket;
+  unsigned long long* ticket;
   std::byte* sets;
   std::uint64_t set_bytes;
   int token_tiles;
   int shared_tiles;
   int gate_tiles;
+  std::uint64_t* logit_words;   // local_lists alone, as the next two
+  std::uint64_t* choice_words;
+  std::uint64_t* weight_words;
   float* logits;
   std::int32_t* y_slot;
   float* weights;

@@ -59,40 +59,6 @@ __device__ void build_schedule(SharedState<T>& s, int slots, int lane, RowsOf ro
   __syncwarp();
 }
 
-// This block's own routing (s.local.slot, an entry a lane) to a schedule of the experts that have
-// rows, in the order of their first entry; an expert's rows in the order of its entries. The same
-// in every block.
-template <typename T>
-__device__ void schedule_local(const Params& p, SharedState<T>& s, int tokens, int lane) {
-  const int slot = lane < tokens * p.top_k ? s.local.slot[lane] : -1;
-  const std::uint32_t same = __match_any_sync(kAllLanes, slot);
-  const int rank = __popc(same & ((1u << lane) - 1));
-  const bool first = slot >= 0 && rank == 0;
-  const std::uint32_t firsts = __ballot_sync(kAllLanes, first);
-  const int index = __popc(firsts & ((1u << lane) - 1));
-  const int rows = __popc(same);
-  int end = first ? rows : 0;
-#pragma unroll 1
-  for (int step = 1; step < 32; step *= 2) {
-    const int before = __shfl_up_sync(kAllLanes, end, step);
-    if (lane >= step) end += before;
-  }
-  const int start = end - rows;  // of a first entry
-  const int my_start = __shfl_sync(kAllLanes, start, __ffs(static_cast<int>(same)) - 1);
-  if (first) {
-    s.local_slot[index] = slot;
-    s.row_start[index] = start;
-    s.tile_start[index] = index;  // at most 32 rows: one tile
-  }
-  if (slot >= 0) s.local.list[my_start + rank] = lane;
-  if (lane == 31) {
-    s.scheduled = __popc(firsts);
-    s.row_start[s.scheduled] = end;
-    s.tile_start[s.scheduled] = s.scheduled;
-  }
-  __syncwarp();
-}
-
 template <typename T>
 class Producer {
  public:
@@ -104,6 +70,7 @@ class Producer {
         trace_(TraceRole::kProducer, threadIdx.x == 0) {}
 
   __device__ void work() {
+    trace_.stamp_wall();
     trace_.stamp(TracePhase::kStart);
     std::uint32_t ticket = run_.ticket;
     auto limit = static_cast<std::uint32_t>(run_.launch.unrouted());
@@ -118,9 +85,12 @@ class Producer {
     if (lane_ != 0) return;
     tell({.task = {TaskKind::kEnd, 0, 0, 0}});
     trace_.stamp(TracePhase::kEnd);
+    trace_.stamp_wall();
     // Every block draws exactly one ticket beyond the last task: the highest of them is the last
     // draw of the launch.
-    if (ticket == limit + gridDim.x - 1) *p_.ticket = (run_.parity ^ 1u) << 31;
+    if (ticket == limit + gridDim.x - 1) {
+      *p_.ticket = static_cast<unsigned long long>(run_.number + 1) << 32;
+    }
   }
 
  private:
@@ -129,42 +99,51 @@ class Producer {
     const std::byte* from = nullptr;
     std::uint64_t tile_bytes = 0;
     int tiles = 0;
-    int blocks = 0;  // left
-    int stages = 0;  // of all of it
+    int blocks = 0;     // left
+    bool once = false;  // no other task of this launch reads it
   };
 
   // Lane 0 alone. Runs tasks from `ticket` to the first ticket that is not below `limit`, and
-  // returns that one. The next ticket is drawn when the last ringful of a task's weights is to be
-  // asked for: early enough for the next task's tokens to be on their way in time, late enough for
-  // a block that is behind to be given less.
+  // returns that one. The next ticket is drawn no sooner than the last of a task's weights can be
+  // asked for, so that a block that waits, for h or for y, is given less; the ring is full then,
+  // and lasts until the next task's tokens are there.
   __device__ std::uint32_t run_tasks(std::uint32_t ticket, std::uint32_t limit) {
-    Stream at_hand;
-    bool more = ticket < limit;
-    if (!more) return ticket;
-    bool drawn = true;  // the task of `ticket` is to be begun
 #pragma unroll 1
-    for (;;) {
-      const int draw_at = drawn ? 0 : max(at_hand.stages - T::kWeightStages, 0);
-      const int begin_at = drawn ? 0 : min(draw_at + 2, at_hand.stages);  // the draw takes a while
-      Stream following;
-#pragma unroll 1
-      for (int stage = 0;; ++stage) {
-        if (stage == draw_at && !drawn) ticket = draw();
-        if (stage == begin_at) {
-          more = ticket < limit;
-          if (more) following = begin(ticket);
-        }
-        if (stage == at_hand.stages) break;
-        ask(at_hand);
+    while (ticket < limit) {
+      const Task task = task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket),
+                                hint_);
+      stamp(trace_, TracePhase::kTask, task);
+      Stream stream = tell(describe(task));
+      if (stream.blocks == 0) {
+        let_consumers_finish(task.kind);
+        ticket = draw();
+        continue;
       }
-      if (!more) return ticket;
-      at_hand = following;
-      drawn = false;
+#pragma unroll 1
+      while (stream.blocks > T::kBlocks) {
+        wait_for_stage();
+        ask(stream);
+      }
+      wait_for_stage();
+      ticket = draw();  // on its way while the last copy is asked for
+      ask(stream);
+    }
+    return ticket;
+  }
+
+  // Before the ticket after a task without weights is drawn: until the task before it is done. A
+  // combination waits long for its y: where they are few, until it is done itself.
+  __device__ void let_consumers_finish(TaskKind kind) {
+    const bool few = run_.launch.combine_tiles <= 2 * static_cast<int>(gridDim.x);
+    const bool itself = kind == TaskKind::kCombine && few;
+    const Cursor<kTaskSlots> task = itself ? told_ : told_before_;
+    if (itself || told_count_ > 1) {
+      mbarrier_wait(s_.task_stored[task.stage], task.phase, "a task's end");
     }
   }
 
   __device__ std::uint32_t draw() const {
-    return atomicAdd(p_.ticket, 1u) & 0x7fffffffu;
+    return static_cast<std::uint32_t>(atomicAdd(p_.ticket, 1ull));
   }
 
   // Returns the number of tickets that are tasks.
@@ -174,10 +153,11 @@ class Producer {
       if (run_.first) report_counts(0);
       return 0;
     }
-    if (p_.route_everywhere) {
-      if (lane_ == 0) tell({.task = {TaskKind::kRoute, 0, 0, 0}});
-      mbarrier_wait(s_.routed, 0, "this block's routes");
-      schedule_local(p_, s_, launch.tokens, lane_);
+    if (T::kLocalLists && p_.local_lists) {
+      if (lane_ == 0) tell({.task = {TaskKind::kList, 0, 0, 0}});
+      mbarrier_wait(s_.counted, 0, "this block's counts");
+      build_schedule(s_, p_.slots, lane_, [&](int slot) { return s_.tile_start[slot]; });
+      mbarrier_arrive(s_.planned);
     } else {
       if (lane_ == 0) {
         wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
@@ -202,12 +182,8 @@ class Producer {
     for (int slot = lane_; slot < p_.slots; slot += 32) p_.out_counts[slot] = 0;
     __syncwarp();
     for (int i = lane_; i < scheduled; i += 32) {
-      p_.out_counts[slot_of(i)] = s_.row_start[i + 1] - s_.row_start[i];
+      p_.out_counts[i] = s_.row_start[i + 1] - s_.row_start[i];
     }
-  }
-
-  __device__ int slot_of(int scheduled) const {
-    return p_.route_everywhere ? s_.local_slot[scheduled] : scheduled;
   }
 
   __device__ TaskInfo describe(const Task& task) const {
@@ -217,7 +193,7 @@ class Producer {
     if (task.kind != TaskKind::kFirst && task.kind != TaskKind::kSecond) return info;
     const bool shared = task.slot < 0;
     const bool first = task.kind == TaskKind::kFirst;
-    if (!shared) info.expert = slot_of(task.slot);
+    if (!shared) info.expert = task.slot;
     const ExpertLayout& layout = shared ? p_.shared_layout : p_.layout;
     const int expert_rows =
         shared ? run_.launch.tokens : s_.row_start[task.slot + 1] - s_.row_start[task.slot];
@@ -231,13 +207,6 @@ class Producer {
     return info;
   }
 
-  __device__ Stream begin(std::uint32_t ticket) {
-    const Task task =
-        task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket), hint_);
-    stamp(trace_, TracePhase::kTask, task);
-    return tell(describe(task));
-  }
-
   // Puts a task into the ring, with its scales on the way.
   __device__ Stream tell(const TaskInfo& info) {
     mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
@@ -249,6 +218,9 @@ class Producer {
     } else {
       mbarrier_arrive(full);
     }
+    told_before_ = told_;
+    told_ = tasks_;
+    ++told_count_;
     tasks_.advance();
     return gemm ? stream_of(info) : Stream{};
   }
@@ -283,25 +255,41 @@ class Producer {
             .tile_bytes = std::uint64_t{kStageBytes} * info.blocks,
             .tiles = tiles_of(info, layout),
             .blocks = info.blocks,
-            .stages = ceil_div(info.blocks, T::kBlocks)};
+            .once = token_tiles_of(info) == 1};
+  }
+  // Token tiles of the task's expert: how often its weights are read.
+  __device__ int token_tiles_of(const TaskInfo& info) const {
+    return info.task.slot < 0
+               ? run_.launch.shared_tiles
+               : s_.tile_start[info.task.slot + 1] - s_.tile_start[info.task.slot];
   }
 
-  // Asks for the next stage of a stream once the ring has room.
+  __device__ void wait_for_stage() {
+    mbarrier_wait(s_.weights_empty[weights_.stage], weights_.phase ^ 1, "a free weight stage");
+  }
+  // Asks for the next stage of a stream; the ring has room.
   __device__ void ask(Stream& stream) {
     // Of a tile: with one tile a stage, two blocks of it (but for an odd last one).
     const int taken = min(T::kBlocks, stream.blocks);
     const auto bytes = static_cast<std::uint32_t>(kStageBytes * taken);
     Mbarrier& full = s_.weights_full[weights_.stage];
-    mbarrier_wait(s_.weights_empty[weights_.stage], weights_.phase ^ 1, "a free weight stage");
     mbarrier_arrive_expect(full, bytes * stream.tiles);
     std::byte* to = s_.weights[weights_.stage];
-    bulk_copy(to, stream.from, bytes, full);
+    copy(to, stream.from, bytes, full, stream.once);
     if (T::kMTiles > 1 && stream.tiles > 1) {
-      bulk_copy(to + kStageBytes, stream.from + stream.tile_bytes, bytes, full);
+      copy(to + kStageBytes, stream.from + stream.tile_bytes, bytes, full, stream.once);
     }
     stream.from += bytes;
     stream.blocks -= taken;
     weights_.advance();
+  }
+  __device__ void copy(void* to, const std::byte* from, std::uint32_t bytes, Mbarrier& full,
+                       bool once) const {
+    if (once) {
+      bulk_copy_once(to, from, bytes, full, once_);
+    } else {
+      bulk_copy(to, from, bytes, full);
+    }
   }
 
   const Params& p_;
@@ -309,7 +297,11 @@ class Producer {
   const Run& run_;
   int lane_;
   int hint_ = 0;
+  std::uint64_t once_ = evict_first_policy();
   Cursor<kTaskSlots> tasks_;
+  Cursor<kTaskSlots> told_;  // the last two tasks
+  Cursor<kTaskSlots> told_before_;
+  int told_count_ = 0;
   Cursor<T::kWeightStages> weights_;
   Tracer trace_;
 };

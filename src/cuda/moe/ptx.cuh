@@ -62,6 +62,20 @@ __device__ inline void bulk_copy(void* to, const void* from, std::uint32_t bytes
       "l"(from), "r"(bytes), "r"(shared_address(&bar))
       : "memory");
 }
+// The same for bytes that are read once: they leave the cache to what comes back.
+__device__ inline void bulk_copy_once(void* to, const void* from, std::uint32_t bytes,
+                                      Mbarrier& bar, std::uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], "
+      "%2, [%3], %4;" ::"r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&bar)), "l"(policy)
+      : "memory");
+}
+__device__ inline std::uint64_t evict_first_policy() {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
 __device__ inline void copy_16(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
@@ -83,13 +97,32 @@ __device__ inline std::uint32_t load_acquire(const std::uint32_t* pointer) {
 __device__ inline void add_release(std::uint32_t* pointer, std::uint32_t value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
 }
-__device__ inline std::uint32_t add_acquire_release(std::uint32_t* pointer, std::uint32_t value) {
-  std::uint32_t before;
-  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(pointer), "r"(value)
-               : "memory");
-  return before;
+// add_release of many counters: one fence, then these.
+__device__ inline void fence_release() {
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+__device__ inline void add_relaxed(std::uint32_t* pointer, std::uint32_t value) {
+  asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
+}
+// A *word*: 32 bits of value, and above them the launch that wrote it. It is its own signal: who
+// finds the launch's tag has the value, with no fence on either side.
+using Word = std::uint64_t;
+
+__device__ inline void store_word(Word* to, std::uint32_t value, std::uint32_t tag) {
+  const Word word = static_cast<Word>(tag) << 32 | value;
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(word) : "memory");
+}
+__device__ inline Word load_word(const Word* from) {
+  Word word;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(word) : "l"(from) : "memory");
+  return word;
+}
+__device__ inline bool has_tag(Word word, std::uint32_t tag) {
+  return static_cast<std::uint32_t>(word >> 32) == tag;
+}
+// Asks for a line to be in the cache; a hint.
+__device__ inline void prefetch_line(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 // All `threads` (a multiple of 32) that name this barrier meet.
 __device__ inline void named_barrier(int id, int threads) {
@@ -175,15 +208,15 @@ __device__ inline void claim_registers() {
 
 // --- waiting -----------------------------------------------------------------------------------
 
-// Debug builds stop a wait that would never end; the others have no trace of it.
+// Debug builds end a wait of seconds by a trap that says what was waited for (a device that other
+// processes share may need more patience); the others have no trace of it.
 class Watchdog {
  public:
 #if defined(MOEOPT_MOE_WATCHDOG)
   __device__ explicit Watchdog(const char* what) : what_(what), start_(now()) {}
   __device__ void look() const {
     if (now() - start_ < kPatienceNs) return;
-    if (threadIdx.x % 32 == 0)
-      printf("moeopt watchdog: block %d warp %d waits for %s\n", static_cast<int>(blockIdx.x),
+    printf("moeopt watchdog: block %d warp %d waits for %s\n", static_cast<int>(blockIdx.x),
              static_cast<int>(threadIdx.x) / 32, what_);
     __trap();
   }
@@ -214,6 +247,17 @@ __device__ inline void wait_for_count(const std::uint32_t* pointer, std::uint32_
                                       const char* what) {
   const Watchdog watchdog(what);
   while (load_acquire(pointer) < target) watchdog.look();
+}
+
+__device__ inline std::uint32_t wait_for_word(const Word* from, std::uint32_t tag,
+                                              const char* what) {
+  const Watchdog watchdog(what);
+  Word word = load_word(from);
+  while (!has_tag(word, tag)) {
+    watchdog.look();
+    word = load_word(from);
+  }
+  return static_cast<std::uint32_t>(word);
 }
 
 }  // namespace moeopt::cuda::moe

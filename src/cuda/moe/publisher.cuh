@@ -43,8 +43,9 @@ class Publisher {
 
   // y_row: written by a loader, read by the consumers before they stored.
   __device__ void publish_y(const TaskInfo& info, const std::int32_t* y_row) {
+    fence_release();
     for (int row = lane_; row < info.rows; row += 32) {
-      add_release(run_.y_arrived + y_row[row] / p_.y_rows, 1);
+      add_relaxed(run_.y_arrived + y_row[row] / p_.y_rows, 1);
     }
   }
 

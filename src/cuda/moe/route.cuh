@@ -68,26 +68,51 @@ __device__ void keep_best_groups(const Params& p, std::uint32_t (&key)[kPerLane]
   }
 }
 
+// Logits first .. first + kPerLane - 1 of a token, -inf beyond the last.
+template <int kPerLane>
+__device__ __forceinline__ void load_logits(const Params& p, std::int64_t token, std::uint32_t tag,
+                                            float (&logits)[kPerLane], int first) {
+  const std::int64_t row = token * logits_stride(p.experts_total) + first;
+  if (p.local_lists) {
+    Word words[kPerLane];
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      words[i] = first + i < p.experts_total ? load_word(p.logit_words + row + i) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      logits[i] = -INFINITY;
+      if (first + i >= p.experts_total) continue;
+      logits[i] = __uint_as_float(
+          has_tag(words[i], tag)
+              ? static_cast<std::uint32_t>(words[i])
+              : wait_for_word(p.logit_words + row + i, tag, "router logits"));
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; i += 4) {  // rows of logits are padded to 16 bytes
+    const float4 four = first + i < p.experts_total
+                            ? __ldcg(reinterpret_cast<const float4*>(p.logits + row + i))
+                            : float4{};
+    const float v[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) logits[i + j] = first + i + j < p.experts_total ? v[j] : -INFINITY;
+  }
+}
+
 // The warp's token to chosen[0 .. k); returns whether a logit is NaN. NOTE: run once or twice a
 // launch, its instructions come cold from memory: few count for more than fast.
 template <int kPerLane>
-__device__ __noinline__ bool choose_experts(const Params& p, const float* logits, Chosen* chosen,
-                                            int lane) {
+__device__ __noinline__ bool choose_experts(const Params& p, std::int64_t token, std::uint32_t tag,
+                                            Chosen* chosen, int lane) {
   float score[kPerLane];
   std::uint32_t key[kPerLane];
   float largest = -INFINITY;
   bool has_nan = false;
   bool any_number = false;
   const int first = kPerLane * lane;
-#pragma unroll
-  for (int i = 0; i < kPerLane; i += 4) {  // rows of logits are padded to 16 bytes
-    const float4 four = first + i < p.experts_total
-                            ? __ldcg(reinterpret_cast<const float4*>(logits + first + i))
-                            : float4{};
-    const float v[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) score[i + j] = first + i + j < p.experts_total ? v[j] : -INFINITY;
-  }
+  load_logits(p, token, tag, score, first);
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
     const bool nan = isnan(score[i]);
@@ -107,7 +132,9 @@ __device__ __noinline__ bool choose_experts(const Params& p, const float* logits
       score[i] = first + i < p.experts_total ? __expf(score[i] - largest) : 0.0f;
       sum += score[i];
     }
-    const float scale = __fdividef(1.0f, warp_sum(sum));
+    sum = warp_sum(sum);
+    has_nan |= isnan(sum);  // an infinite logit
+    const float scale = __fdividef(1.0f, sum);
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) score[i] *= scale;
   } else {
@@ -168,22 +195,25 @@ __device__ __noinline__ bool choose_experts(const Params& p, const float* logits
   return has_nan;
 }
 
+// The packed slot of an expert, -1: not here.
+__device__ inline int slot_of_expert(const Params& p, int id) {
+  if (id < 0 || id >= p.experts_total) return -1;
+  const int slot = p.expert_map != nullptr ? __ldg(p.expert_map + id) : id;
+  return slot < p.slots ? slot : -1;
+}
+
 // What a token's slots become; lane s < k holds slot s.
 struct Route {
   Chosen chosen;
-  int slot;      // of the expert, -1: not here
-  int y_slot;    // which y row the slot reads: its own, or that of the first slot with the same
-                 // expert
-  bool own;      // it is its own: a row of work
-  int expected;  // y rows that will arrive, the shared expert's too (same in all lanes)
-  float shared_weight;  // same in all lanes
+  Choice choice;
+  int expected;  // routed y rows that will arrive (same in all lanes)
   bool has_nan;
 };
 
-__device__ __forceinline__ Route route_token(const Params& p, Chosen* chosen, int token, int lane) {
+__device__ __forceinline__ Route route_token(const Params& p, const Run& run, Chosen* chosen,
+                                             int token, int lane) {
   Route r{};
   r.chosen.id = -1;
-  const float* logits = p.logits + std::int64_t{1} * token * logits_stride(p.experts_total);
   if (p.ids != nullptr) {
     if (lane < p.top_k) {
       r.chosen.id = __ldg(p.ids + std::int64_t{1} * token * p.top_k + lane);
@@ -191,25 +221,22 @@ __device__ __forceinline__ Route route_token(const Params& p, Chosen* chosen, in
     }
     r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;
   } else if (p.experts_total <= 128) {
-    r.has_nan = choose_experts<4>(p, logits, chosen, lane);
+    r.has_nan = choose_experts<4>(p, token, run.tag, chosen, lane);
   } else {
-    r.has_nan = choose_experts<16>(p, logits, chosen, lane);
+    r.has_nan = choose_experts<16>(p, token, run.tag, chosen, lane);
   }
   if (p.ids == nullptr && lane < p.top_k) r.chosen = chosen[lane];
-  r.slot = -1;
-  if (lane < p.top_k && r.chosen.id >= 0 && r.chosen.id < p.experts_total) {
-    r.slot = p.expert_map != nullptr ? __ldg(p.expert_map + r.chosen.id) : r.chosen.id;
-    if (r.slot >= p.slots) r.slot = -1;
-  }
-  const std::uint32_t same = __match_any_sync(kAllLanes, r.slot);
-  const int leader = __ffs(static_cast<int>(same)) - 1;
-  r.own = r.slot >= 0 && leader == lane;
-  r.y_slot = r.slot >= 0 ? leader : -1;
-  r.expected = __popc(__ballot_sync(kAllLanes, r.own)) + (p.shared_intermediate > 0 ? 1 : 0);
-  r.shared_weight = 1;
-  if (p.shared_gate != nullptr)
-    r.shared_weight = __fdividef(1.0f, 1.0f + __expf(-__ldcg(logits + p.experts_total)));
+  const int slot = lane < p.top_k ? slot_of_expert(p, r.chosen.id) : -1;
+  const int leader =
+      __ffs(static_cast<int>(__match_any_sync(kAllLanes, slot < 0 ? -1 - lane : slot))) - 1;
+  const bool own = slot >= 0 && leader == lane;
+  r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};
+  r.expected = __popc(__ballot_sync(kAllLanes, own));
   return r;
+}
+
+__device__ inline float sigmoid_of(float logit) {
+  return __fdividef(1.0f, 1.0f + __expf(-logit));
 }
 
 // What is done once per token in a launch, whoever does it.
@@ -224,39 +251,49 @@ __device__ inline void report_token(const Params& p, const Route& r, int token, 
   }
 }
 
-// Routes a token for the whole launch: its rows join the experts' lists.
+// Routes a token for the whole launch: its choices become known to every block, or its rows join
+// the experts' lists.
 __device__ inline void dispatch_token(const Params& p, const Run& run, Chosen* chosen, int token,
                                       int lane) {
-  const Route r = route_token(p, chosen, token, lane);
-  if (r.own) {
-    const std::uint32_t rank = atomicAdd(run.row_counts + r.slot, 1u);
-    p.lists[std::int64_t{1} * r.slot * p.max_tokens + rank] = token * p.top_k + lane;
-  }
-  if (lane < p.top_k) {
-    p.y_slot[std::int64_t{1} * token * p.top_k + lane] = r.y_slot;
-    p.weights[std::int64_t{1} * token * p.y_rows + lane] = r.chosen.weight;
-  }
-  if (lane == 0) {
-    if (p.shared_intermediate > 0) {
-      p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] = r.shared_weight;
+  const Route r = route_token(p, run, chosen, token, lane);
+  const std::int64_t entry = std::int64_t{1} * token * p.top_k + lane;
+  if (p.local_lists) {
+    if (lane < p.top_k) {
+      store_word(p.choice_words + entry, r.choice.packed(), run.tag);
+      store_word(p.weight_words + entry, __float_as_uint(r.chosen.weight), run.tag);
     }
-    p.expected[token] = r.expected;
+  } else {
+    if (r.choice.slot >= 0) {
+      const std::uint32_t rank = atomicAdd(run.row_counts + r.choice.slot, 1u);
+      p.lists[std::int64_t{1} * r.choice.slot * p.max_tokens + rank] = static_cast<int>(entry);
+    }
+    if (lane < p.top_k) {
+      p.y_slot[entry] = r.choice.y_slot;
+      p.weights[std::int64_t{1} * token * p.y_rows + lane] = r.chosen.weight;
+    }
+    if (lane == 0) {
+      if (p.shared_intermediate > 0) {
+        p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] =
+            p.shared_gate == nullptr
+                ? 1.0f
+                : sigmoid_of(__ldcg(p.logits + std::int64_t{1} * token *
+                                                   logits_stride(p.experts_total) +
+                                    p.experts_total));
+      }
+      p.expected[token] = r.expected;
+    }
   }
   report_token(p, r, token, lane);
 }
 
 // Routes a token for this block.
-__device__ inline void route_token_here(const Params& p, LocalRoutes& local, const Run& run,
-                                        Chosen* chosen, int token, int lane) {
-  const Route r = route_token(p, chosen, token, lane);
+template <typename Local>
+__device__ void route_token_here(const Params& p, Local& local, const Run& run, Chosen* chosen,
+                                 int token, int lane) {
+  const Route r = route_token(p, run, chosen, token, lane);
   if (lane < p.top_k) {
-    local.y_slot[token * p.top_k + lane] = r.y_slot;
-    local.weights[token * p.y_rows + lane] = r.chosen.weight;
-    local.slot[token * p.top_k + lane] = r.own ? r.slot : -1;
-  }
-  if (lane == 0) {
-    if (p.shared_intermediate > 0) local.weights[token * p.y_rows + p.top_k] = r.shared_weight;
-    local.expected[token] = r.expected;
+    local.choice[token * p.top_k + lane] = r.choice.packed();
+    local.weight[token * p.top_k + lane] = r.chosen.weight;
   }
   if (run.first) report_token(p, r, token, lane);
 }

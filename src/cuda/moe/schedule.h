@@ -20,14 +20,15 @@ enum class TaskKind : std::int32_t {
   kQuantise,  // tile: kWarpTokens tokens of x to e4m3
   kGate,      // tile: gate_tokens tokens, unit: gate_rows router rows
   kDispatch,  // tile: kWarpTokens tokens: top-k, into the experts' lists
-  kRoute,     // not ticketed: this block repeats the top-k of all tokens for itself
+  kList,      // not ticketed: this block sorts all (token, slot) entries by expert for itself
   kFirst,     // h = silu(G x) * (U x) of one unit and token tile
   kSecond,    // y = D h of one unit and token tile
   kCombine,   // tile: combine_tokens tokens: out from y
   kEnd,
 };
 
-inline constexpr int kWarpTokens = 8;  // a token a consumer warp
+inline constexpr int kWarpTokens = 8;     // a token a consumer warp
+inline constexpr int kCombineTokens = 4;  // of a combination at most
 
 // Sizes of a launch that are known before routing. The host fills in all but the tokens,
 // with_tokens() the rest.
@@ -56,7 +57,7 @@ struct Launch {
     launch.dispatch_tiles = dispatches ? ceil_div(count, kWarpTokens) : 0;
     launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;
     // A wave of blocks while that keeps the tokens of a block few.
-    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : 4;
+    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : kCombineTokens;
     launch.combine_tiles = ceil_div(count, launch.combine_tokens);
     return launch;
   }

@@ -53,6 +53,7 @@ struct Tile {
   static constexpr int kProducerRegisters = kNMax >= 128 ? 72 : 104;
   static constexpr int kConsumerRegisters = kNMax >= 128 ? 216 : 200;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
+  static constexpr bool kLocalLists = kNMax <= 64;  // Config::local_lists may be set
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
 };
 
@@ -68,15 +69,6 @@ struct TaskInfo {
   std::uint32_t ready_count;  // when all are
 };
 
-// Routing of all tokens when each block repeats it (Config::route_everywhere).
-struct LocalRoutes {
-  std::int32_t y_slot[kRouteEverywhereSlots];
-  float weights[kRouteEverywhereSlots + kRouteEverywhereTokens];
-  std::int32_t expected[kRouteEverywhereTokens];
-  std::int32_t slot[kRouteEverywhereSlots];  // expert's slot, -1: absent or a repeat
-  std::int32_t list[kRouteEverywhereSlots];  // token * k + slot, expert by expert
-};
-
 // A slot of a token.
 struct Chosen {
   std::int32_t id;
@@ -84,23 +76,47 @@ struct Chosen {
 };
 inline constexpr int kMaxTopK = 16;
 
+// What becomes of a slot of a token: the expert's packed slot when this is a row of work (else -1:
+// absent, or a repeat of an earlier slot's expert), and the y row of the token that it reads (-1:
+// none).
+struct Choice {
+  std::int32_t slot;
+  std::int32_t y_slot;
+
+  __device__ std::uint32_t packed() const {
+    return static_cast<std::uint32_t>(slot + 1) << 8 | static_cast<std::uint32_t>(y_slot + 1);
+  }
+  __device__ static Choice unpacked(std::uint32_t bits) {
+    return {static_cast<std::int32_t>(bits >> 8) - 1, static_cast<std::int32_t>(bits & 0xff) - 1};
+  }
+};
+
+// Routing of all tokens when each block repeats it (Config::route_everywhere).
+template <int kTokens>
+struct LocalRoutes {
+  std::uint32_t choice[kTokens * kMaxTopK];
+  float weight[kTokens * kMaxTopK];
+};
+
+// The tokens of a combination.
+struct Addends {
+  std::int32_t from[kMaxTopK + 1];  // y row of the token, -1: none
+  float weight[kMaxTopK + 1];
+};
+
 // One launch as a block sees it. In shared memory, written before the roles part: registers are for
 // sums.
 struct Run {
   Launch launch;
   std::uint32_t ticket;         // this block's first
-  std::uint32_t parity;         // which counter set is this launch's
+  std::uint32_t number;         // of the launch
+  std::uint32_t tag;            // of its words; never 0, which marks those that nobody wrote
   bool first;                   // this block drew ticket 0: it does what a launch does once
   CounterSet* set;              // of this launch
   std::uint32_t* row_counts;    // [slots]
   std::uint32_t* ready;         // [token tiles][shared tiles]: finished units of h
   std::uint32_t* gate_arrived;  // [gate tiles]: finished gate units
   std::uint32_t* y_arrived;     // [tokens]: units of y rows, of all slots
-
-  // Where routing is read after it is known: this block's copy or the workspace.
-  const std::int32_t* y_slot;
-  const float* weights;
-  const std::int32_t* expected;
 };
 
 template <typename T>
@@ -109,16 +125,21 @@ struct alignas(1024) SharedState {
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
   float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
-  float partial[kConsumerWarps * 16 * 8];                     // gate; of logits
+  union {
+    float partial[kConsumerWarps * 16 * 8];  // gate; of logits
+    std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][kMaxSlots];  // lists; of a warp's
+                                                                           // entries, per expert
+  };
   float row_max[2][T::kFp8 ? kConsumerWarps * T::kNMax : 1];  // fp8: largest |h| per warp and token
   std::int32_t y_row[kTaskSlots]
                     [T::kNMax];  // second GEMM: where each token of the tile has its y row
-  // The schedule: of all slots, or, when each block routes for itself, of those with rows.
+  // The schedule.
   std::int32_t scheduled;
   std::int32_t tile_start[kMaxSlots + 1];
   std::int32_t row_start[kMaxSlots + 1];
-  std::int32_t local_slot[kRouteEverywhereSlots];
-  LocalRoutes local;
+  std::uint16_t list[T::kLocalLists ? kLocalEntries : 1];  // token * k + slot, expert by expert
+  LocalRoutes<T::kLocalLists ? kRouteEverywhereTokens : 1> local;
+  Addends addends[kCombineTokens];
   Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token
   TaskInfo tasks[kTaskSlots];
   Params params;  // for functions that are not inlined: there the kernel's own are slow to reach
@@ -134,7 +155,10 @@ struct alignas(1024) SharedState {
   Mbarrier task_rows[kTaskSlots];            // the first loader's lanes: y_row is written
   Mbarrier task_stored[kTaskSlots];          // consumer warps: done with the task, results stored
   Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
-  Mbarrier routed;                           // consumers: local is complete
+  // With local_lists, each once a launch:
+  Mbarrier counted;    // consumers: tile_start holds the rows of each expert
+  Mbarrier planned;   // producer: tile_start and row_start are complete
+  Mbarrier listed;     // consumers: list is complete
 };
 
 // A place in a ring of n stages and the phase of its barriers.
@@ -155,22 +179,24 @@ __device__ inline std::uint32_t* rows_of(CounterSet* set) {
   return reinterpret_cast<std::uint32_t*>(set + 1);
 }
 
-// `drawn`: this block's first draw, parity in bit 31.
+// Bytes of the counter set of launch `number`; the next launch uses the other one.
+__device__ inline std::byte* set_of(const Params& p, std::uint32_t number) {
+  return p.sets + (number & 1) * p.set_bytes;
+}
+
+// `drawn`: this block's first draw.
 template <typename T>
-__device__ void make_run(const Params& p, SharedState<T>& s, std::uint32_t drawn, int tokens) {
+__device__ void make_run(const Params& p, SharedState<T>& s, std::uint64_t drawn, int tokens) {
   Run& run = s.run;
-  run.ticket = drawn & 0x7fffffffu;
-  run.parity = drawn >> 31;
+  run.ticket = static_cast<std::uint32_t>(drawn);
+  run.number = static_cast<std::uint32_t>(drawn >> 32);
+  run.tag = run.number % 0xffffffffu + 1;
   run.first = run.ticket == 0;
-  run.set = reinterpret_cast<CounterSet*>(p.sets + run.parity * p.set_bytes);
+  run.set = reinterpret_cast<CounterSet*>(set_of(p, run.number));
   run.row_counts = rows_of(run.set);
   run.ready = run.row_counts + p.slots;
   run.gate_arrived = run.ready + p.token_tiles + p.shared_tiles;
   run.y_arrived = run.gate_arrived + p.gate_tiles;
-  run.y_slot = p.route_everywhere ? s.local.y_slot : p.y_slot;
-  run.weights = p.route_everywhere ? s.local.weights : p.weights;
-  run.expected = p.route_everywhere ? s.local.expected : p.expected;
-
   run.launch = p.launch.with_tokens(tokens);
 }
 
@@ -178,13 +204,11 @@ __device__ inline void stamp(Tracer& trace, TracePhase phase, const Task& task) 
   trace.stamp(phase, static_cast<int>(task.kind), task.slot, task.unit);
 }
 
-// The entries (token * k + slot) of a routed task's rows.
+// Entry (token * k + slot) of row `row` of a routed task.
 template <typename T>
-__device__ const std::int32_t* list_of(const Params& p, const SharedState<T>& s,
-                                       const TaskInfo& info) {
-  return p.route_everywhere
-             ? s.local.list + info.h_row
-             : p.lists + std::int64_t{1} * info.expert * p.max_tokens + info.first_row;
+__device__ int entry_of(const Params& p, const SharedState<T>& s, const TaskInfo& info, int row) {
+  if (T::kLocalLists && p.local_lists) return s.list[info.h_row + row];
+  return p.lists[std::int64_t{1} * info.expert * p.max_tokens + info.first_row + row];
 }
 
 }  // namespace moeopt::cuda::moe

@@ -17,6 +17,7 @@ enum class TracePhase : std::uint32_t {
   kDone,      // the task's main part is over: weights asked for, tokens asked for, K loop
   kFinished,  // epilogue and combination are over
   kEnd,
+  kWall,  // `clock` is the device's wall clock in ns: begins and ends the producer's lane
 };
 
 struct TraceRecord {
@@ -27,7 +28,7 @@ struct TraceRecord {
 inline constexpr int kTraceRecords = 512;  // of a role in a block
 
 #if defined(MOEOPT_MOE_TRACE)
-__device__ TraceRecord*
+static __device__ TraceRecord*
     trace_buffer;  // [blocks][TraceRole::kCount][kTraceRecords], zeroed; or null
 
 class Tracer {
@@ -45,6 +46,14 @@ class Tracer {
                     (static_cast<std::uint32_t>(slot) & 0xfff) << 16 |
                     static_cast<std::uint32_t>(unit)};
   }
+  // One moment in both clocks: multiprocessors' own are not in step with each other.
+  __device__ void stamp_wall() {
+    if (!stamps_ || end_ - next_ < 2) return;
+    std::uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    *next_++ = {ns, static_cast<std::uint32_t>(TracePhase::kWall), 0};
+    stamp(TracePhase::kWall);
+  }
 
  private:
   bool stamps_;
@@ -57,6 +66,7 @@ class Tracer {
   __device__ Tracer(TraceRole /*role*/, bool /*stamps*/) {}
   __device__ void stamp(TracePhase /*phase*/, int /*kind*/ = 15, int /*slot*/ = 0,
                         int /*unit*/ = 0) {}
+  __device__ void stamp_wall() {}
 };
 #endif
 

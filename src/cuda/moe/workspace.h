@@ -13,7 +13,7 @@ namespace moeopt::cuda::moe {
 
 // Counters that one launch uses while it clears the other launch's.
 struct CounterSet {
-  std::uint32_t routed;     // dispatched token tiles (route everywhere: gate tasks done)
+  std::uint32_t routed;     // dispatched token tiles
   std::uint32_t quantised;  // token tiles whose x is in e4m3
   std::uint32_t padding[30];
   // then: rows[slots], ready[token tiles + shared tiles], gate_arrived[gate tiles],
@@ -26,8 +26,13 @@ struct WorkspaceLayout {
   int gate_tiles;
   std::uint64_t set_bytes;
   // Offsets in bytes; the moeopt_moe_counters are at 0.
-  std::uint64_t ticket;  // u32: bit 31 the launch's parity, below it the next ticket
+  std::uint64_t ticket;  // u64: the launch's number, below it (32 bits) the next ticket
   std::uint64_t sets;    // CounterSet x 2
+  // With local_lists, words (ptx.cuh): a value and the launch that wrote it, so that nobody clears
+  // them.
+  std::uint64_t logit_words;   // [max_tokens][logits_stride]: f32
+  std::uint64_t choice_words;  // [max_tokens][k]: route.cuh's Choice
+  std::uint64_t weight_words;  // [max_tokens][k]: f32
   std::uint64_t control_bytes;
   std::uint64_t logits;       // f32 [max_tokens][logits_stride: experts, shared gate, padding]
   std::uint64_t y_slot;       // i32 [max_tokens][k]: which y row a slot reads, -1: none
@@ -68,6 +73,10 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
                                          u64(w.gate_tiles) + tokens),
                256);
   w.sets = take(2 * w.set_bytes);
+  const std::uint64_t local_tokens = c.local_lists ? tokens : 0;
+  w.logit_words = take(8 * local_tokens * u64(logits_stride(s.experts)));
+  w.choice_words = take(8 * local_tokens * u64(s.top_k));
+  w.weight_words = take(8 * local_tokens * u64(s.top_k));
   w.control_bytes = at;
   w.logits = take(4 * tokens * u64(logits_stride(s.experts)));
   w.y_slot = take(4 * rows);

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Shows that vLLM really runs the kernel, and nothing of ours when told not to.
+
+    vllm_proof.py [--dtypes bf16,fp8] [--layers 4] [--attention BACKEND]
+
+For each dtype, four engines one after the other, on the same random weights and prompts: stock; MOEOPT_MODE=off,
+whose tokens and log probabilities must be stock's to the last bit; require, whose kernel must count steps x
+layers; require with MOEOPT_POISON=1, whose output must break. Exit code 0: all of that held.
+"""
+
+import argparse
+import sys
+
+import vllm_engine
+
+BATCH, PROMPT, NEW = 8, 40, 24
+MODES = {
+    "stock": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""},
+    "off": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": "moeopt"},
+    "require": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"},
+    "poison": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt", "MOEOPT_POISON": "1"},
+}
+
+
+def run(mode, dtype, options):
+    folder = vllm_engine.model_folder(options.layers, dtype)
+    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=2048, dtype="bfloat16",
+                     gpu_memory_utilization=0.5, enable_prefix_caching=False, max_num_seqs=16,
+                     compilation_config={"cudagraph_capture_sizes": [1, 8, 16]})
+    if options.attention:
+        arguments["attention_backend"] = options.attention
+    engine = vllm_engine.Engine(mode, arguments, MODES[mode], f"{options.logs}/proof-{dtype}-{mode}.log")
+    try:
+        return engine.generate(BATCH, PROMPT, NEW, logprobs=0) | {"status": engine.started["status"]}
+    finally:
+        engine.stop()
+
+
+def verdict(mode, answer, stock):
+    """What was found, and whether it is as it must be."""
+    values = [float(v) for row in answer.get("logprobs", []) for v in row]
+    same = answer.get("tokens") == stock.get("tokens") and answer.get("logprobs") == stock.get("logprobs")
+    alike = sum(a == b for x, y in zip(answer.get("tokens", []), stock.get("tokens", [])) for a, b in zip(x, y))
+    found = f"steps {answer.get('steps')}, launches {answer.get('launches')}, tokens as stock {alike}/{BATCH * NEW}"
+    if "error" in answer:
+        return answer["error"].splitlines()[0][:100], mode == "poison"
+    if mode == "stock":
+        return found, answer["launches"] == 0
+    if mode == "off":
+        return found + (", bit-identical" if same else ", DIFFERENT"), same and answer["launches"] == 0
+    counted = answer["launches"] == answer["steps"] * answer["layers"] > 0
+    if mode == "require":
+        return found + f", layers {answer['layers']}", counted and all(v == v for v in values)
+    broken = any(v != v for v in values) or alike < BATCH * NEW // 4
+    return found + f", NaN log probabilities {sum(v != v for v in values)}", counted and broken
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dtypes", default="bf16,fp8")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--attention", default="")
+    parser.add_argument("--logs", default="/tmp")
+    options = parser.parse_args()
+    lines, good = [], True
+    for dtype in options.dtypes.split(","):
+        stock = {}
+        for mode in MODES:
+            try:
+                answer = run(mode, dtype, options)
+            except RuntimeError as problem:
+                print(problem, flush=True)
+                answer = {"error": str(problem)}
+            stock = answer if mode == "stock" else stock
+            text, holds = verdict(mode, answer, stock)
+            good &= holds
+            lines.append(f"{dtype:5s} {mode:8s} {'holds' if holds else 'FAILS':6s} {text}")
+            print(lines[-1], flush=True)
+    print("\ndtype mode     result found")
+    print("\n".join(lines))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

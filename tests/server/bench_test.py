@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""moeopt bench against the real server: its figures are the server's counters and curl's clock.
+
+    MOEOPT_PROGRAM=build/release/moeopt pytest tests/server/bench_test.py
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MOEOPT = os.environ.get("MOEOPT_PROGRAM", str(ROOT / "build/release/moeopt"))
+MODEL = str(ROOT / "models/tiny-moe")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log"
+    url = f"http://127.0.0.1:{free_port()}"
+    with open(log, "w", encoding="utf-8") as out:
+        process = subprocess.Popen([MOEOPT, "serve", MODEL, "--port", url.rsplit(":", 1)[1]],
+                                   stdout=out, stderr=out)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, log.read_text()
+            try:
+                get(url + "/ready")
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            pytest.fail(log.read_text())
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+
+
+def counter(metrics: str, name: str) -> float:
+    """The value of a counter, summed over its labels; a counter that is not there is an error."""
+    values = re.findall(rf"^moeopt:{name}(?:\{{.*\}})? (\S+)$", metrics, re.MULTILINE)
+    assert values, name
+    return sum(map(float, values))
+
+
+def bench(*arguments: str, rc: int = 0) -> dict:
+    done = subprocess.run([MOEOPT, "bench", "--json", *arguments], capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == rc, done.stderr + done.stdout
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("load", [["--concurrency", "6"], ["--batch", "10"], ["--rate", "40"]])
+def test_counts_are_the_servers(server, load):
+    before = get(server + "/metrics")
+    result = bench("--url", server, *load, "--requests", "30", "--prompt-tokens", "uniform:5-60",
+                   "--output-tokens", "uniform:1-20", "--warmup", "0", "--seed", str(len(load[0])))
+    after = get(server + "/metrics")
+    moved = {name: counter(after, name) - counter(before, name)
+             for name in ("prompt_tokens_total", "generation_tokens_total", "prefix_cache_hits_total")}
+    summary = result["summary"]
+    assert summary["requests"] == summary["answered"] == 30
+    assert summary["errors"] == {}
+    assert summary["prompt_tokens"] == moved["prompt_tokens_total"]
+    assert summary["output_tokens"] == moved["generation_tokens_total"]
+    assert summary["cached_tokens"] == moved["prefix_cache_hits_total"]
+    inside = result["server"]["counters_moved"]
+    assert inside["moeopt:generation_tokens_total"] == summary["output_tokens"]
+    assert not [text for text in result["warnings"] if "counted" in text]
+    requests = result["requests"]
+    assert sum(r["output_tokens"] for r in requests) == summary["output_tokens"]
+    # Prompts of ids are as long as they were drawn, answers as long as asked.
+    assert all(5 <= r["prompt_tokens"] <= 60 for r in requests)
+    assert all(1 <= r["output_tokens"] <= 20 for r in requests)
+    assert all(r["finish_reason"] == "length" for r in requests)
+    assert all(r["text_events"] <= r["output_tokens"] for r in requests)
+    assert all(0 <= r["start_us"] <= r["sent_us"] <= r["end_us"] for r in requests)
+    assert "ids of words" in result["workload"]["prompts"]
+
+
+def test_server_states_are_kept(server):
+    result = bench("--url", server, "--requests", "4", "--output-tokens", "4")
+    health = json.loads(get(server + "/health"))
+    assert result["server"]["version"] == json.loads(get(server + "/version"))
+    states = {row["name"]: row for row in result["server"]["optimisations"]}
+    for row in health["optimisations"]:
+        assert states[row["name"]]["state"] == row["state"]
+        assert states[row["name"]]["reason"] == row["reason"]
+    assert any(row["state"] == "declined" for row in states.values())
+
+
+def test_a_shared_prefix_comes_from_the_cache(server):
+    result = bench("--url", server, "--requests", "8", "--concurrency", "1", "--prompt-tokens", "200",
+                   "--shared-prefix", "180", "--output-tokens", "2", "--seed", "99")
+    states = {row["name"]: row["state"] for row in result["server"]["optimisations"]}
+    if states["prefix-cache"] != "applied":
+        pytest.skip(f"prefix-cache is {states['prefix-cache']}")
+    # The warm-up had the prefix: every request finds its whole blocks, and not more.
+    for request in result["requests"]:
+        assert 100 < request["cached_tokens"] <= 180 + 20
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+def test_times_are_those_of_curl(server):
+    """One and the same request, by curl and by the tool, taken in turns; the medians of several lie
+    within a generous factor, and the tool's parts add up as curl's do."""
+    result = bench("--url", server, "--requests", "9", "--concurrency", "1", "--prompt-tokens", "64",
+                   "--output-tokens", "48", "--seed", "7")
+    tokens = json.loads(urllib.request.urlopen(urllib.request.Request(
+        server + "/tokenize", json.dumps({"prompt": "the river"}).encode(),
+        {"Content-Type": "application/json"}), timeout=10).read())["tokens"]
+    totals, counts = [], []
+    for i in range(9):
+        body = json.dumps({"prompt": ([tokens[0], tokens[-1]] * 31) + [10 + i, 20 + i],
+                           "max_tokens": 48, "temperature": 0, "ignore_eos": True, "stream": True,
+                           "stream_options": {"include_usage": True}})
+        done = subprocess.run(["curl", "-sSN", "-w", "\n%{time_total}", "-H",
+                               "Content-Type: application/json", "-d", body,
+                               server + "/v1/completions"],
+                              capture_output=True, text=True, check=True, timeout=60)
+        text, took = done.stdout.rsplit("\n", 1)
+        totals.append(float(took) * 1000)
+        usage = [json.loads(line[6:])["usage"] for line in text.splitlines()
+                 if line.startswith("data: {") and '"usage":{' in line.replace(" ", "")]
+        counts.append((usage[-1]["prompt_tokens"], usage[-1]["completion_tokens"]))
+    assert counts == [(64, 48)] * 9
+    assert [(r["prompt_tokens"], r["output_tokens"]) for r in result["requests"]] == counts
+    summary = result["summary"]
+    assert summary["ttft_ms"]["p50"] < summary["e2e_ms"]["p50"]
+    ratio = sorted(totals)[4] / summary["e2e_ms"]["p50"]
+    print(f"curl {sorted(totals)[4]:.2f} ms, bench {summary['e2e_ms']['p50']:.2f} ms")
+    assert 1 / 5 < ratio < 5
+
+
+def test_refusals_are_counted_by_kind(server, tmp_path):
+    lines = tmp_path / "prompts.jsonl"
+    lines.write_text('{"prompt": "good", "output_tokens": 3}\n{"prompt": [99999999]}\n'
+                     '{"messages": [{"role": "user", "content": "hi"}], "output_tokens": 2}\n')
+    result = bench("--url", server, "--dataset", str(lines), "--requests", "9", "--warmup", "0", rc=1)
+    assert result["summary"]["answered"] == 6
+    assert list(result["summary"]["errors"]) == ["http 400"]
+    assert result["summary"]["errors"]["http 400"]["count"] == 3
+    assert "prompt" in result["summary"]["errors"]["http 400"]["example"]
+
+
+def test_results_are_compared_or_not(server, tmp_path):
+    files = [str(tmp_path / name) for name in ("a.json", "b.json", "c.json")]
+    for file, seed in zip(files, ("3", "3", "4")):
+        bench("--url", server, "--requests", "20", "--output-tokens", "8", "--seed", seed, "--out", file)
+    comparison = bench("--compare", files[0], files[1])
+    assert comparison["comparable"]
+    assert {f["name"] for f in comparison["figures"]} >= {"output tokens/s", "first token ms, p50"}
+    assert all(f["low"] <= f["high"] for f in comparison["figures"])
+    comparison = bench("--compare", files[0], files[2], rc=1)
+    assert not comparison["comparable"] and comparison["figures"] == []
+    assert any("seed" in text for text in comparison["obstacles"])
+
+
+def test_ablation_shows_figures_of_what_was_applied_alone():
+    # Steps of 64 tokens hold a prompt of 50, and of the next one a chunk.
+    result = bench("--ablate", MODEL, "--rounds", "2", "--requests", "16", "--batch", "16",
+                   "--prompt-tokens", "50", "--shared-prefix", "32", "--output-tokens", "8",
+                   "--", "--threads", "2", "--max-num-batched-tokens", "64")
+    gains = {row["name"]: row for row in result["gains"]}
+    assert "flashdmoe" in gains
+    applied = 0
+    for row in result["gains"]:
+        assert bool(row["reason"]) != ("output_tokens_per_s" in row)
+        if row["reason"]:
+            continue
+        applied += 1
+        if row["name"] == "all of them":
+            continue
+        for run in result["runs"]:
+            state = next(s for s in run["optimisations"] if s["name"] == row["name"])
+            if run["configuration"] == "all on":
+                assert state["state"] == "applied" and state["launches_in_run"] > 0
+            if run["configuration"] in (f"{row['name']} off", "all off"):
+                assert state["state"] == "off"
+    assert gains["flashdmoe"]["reason"].startswith("NOT APPLIED")
+    assert applied > 0, result["gains"]

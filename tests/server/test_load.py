@@ -1,0 +1,117 @@
+"""Many clients: 500 streams at a time, and 100 that are killed in the middle.
+
+MOEOPT_LOAD_SECONDS (default 10) says how long the load goes on.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import QUESTION
+
+SECONDS = float(os.environ.get("MOEOPT_LOAD_SECONDS", "10"))
+STREAMS = int(os.environ.get("MOEOPT_LOAD_STREAMS", "500"))
+
+
+def request(max_tokens, seed):
+    body = json.dumps(
+        {
+            "messages": [{"role": "user", "content": QUESTION}],
+            "stream": True,
+            "max_tokens": max_tokens,
+            "seed": seed,
+            "temperature": 1,
+        }
+    )
+    return (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    ).encode()
+
+
+async def one_stream(server, seed):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(request(12, seed))
+        data = await reader.read(-1)
+    finally:
+        writer.close()
+    if data.startswith(b"HTTP/1.1 200") and data.rstrip().endswith(b"[DONE]\n\n\r\n0") and b'"error"' not in data:
+        return "answered"
+    if data.startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")):
+        return "refused"
+    return f"broken: {data[-200:]!r}"
+
+
+def test_500_streams_at_a_time(start):
+    server = start()
+
+    async def load():
+        outcomes: dict[str, int] = {}
+        end = time.monotonic() + SECONDS
+
+        async def client(number):
+            seed = number
+            while time.monotonic() < end:
+                outcome = await one_stream(server, seed)
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                seed += STREAMS
+
+        await asyncio.gather(*[client(number) for number in range(STREAMS)])
+        return outcomes
+
+    asyncio.run(load())  # warm
+    server.idle()
+    rss, files = server.rss_bytes(), server.n_files()
+    outcomes = asyncio.run(load())
+    engine = server.idle()
+    print(f"\n{outcomes} in {SECONDS:g} s with {STREAMS} streams; RSS {rss >> 20} -> {server.rss_bytes() >> 20} MiB")
+    assert set(outcomes) == {"answered"}, outcomes
+    assert outcomes["answered"] >= STREAMS
+    assert engine["failed_steps"] == 0
+    blocks = engine["kv_blocks"]
+    assert blocks["live"] == 0 and blocks["free"] + blocks["cached"] == blocks["total"]
+    assert server.n_files() <= files + 2
+    assert server.rss_bytes() - rss < 32 << 20
+    counted = sum(" 200 POST /v1/chat/completions ok " in line for line in server.log().splitlines())
+    assert counted >= outcomes["answered"]
+
+
+KILLED = """
+import socket, sys
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+sock.sendall(sys.stdin.buffer.read())
+sock.recv(100)
+print("begun", flush=True)
+sock.recv(1 << 30)
+import time
+time.sleep(600)
+"""
+
+
+def test_100_clients_killed_in_the_middle(start):
+    server = start()
+    body = request(1900, 1)
+    clients = []
+    for _ in range(100):
+        client = subprocess.Popen([sys.executable, "-S", "-c", KILLED, str(server.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        client.stdin.write(body)
+        client.stdin.close()
+        clients.append(client)
+    for client in clients[:8]:
+        assert client.stdout.readline() == b"begun\n"
+    for client in clients:
+        client.send_signal(signal.SIGKILL)
+    for client in clients:
+        client.wait()
+        client.stdout.close()
+    began = time.monotonic()
+    engine = server.idle(10)
+    assert time.monotonic() - began < 10
+    assert engine["kv_blocks"]["live"] == 0
+    assert server.n_files() < 64
+    assert server.get("/ready")["status"] == "ready"
