@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "cli/routing_flags.h"
 #include "cli/session.h"
 #include "cli/settings_flags.h"
 #include "cli/signals.h"
@@ -34,6 +35,7 @@ struct ServeFlags {
   std::size_t max_body_mb = 8;
   bool dry_run = false, json = false;
   SettingsFlags settings;
+  RoutingFlags routing;
 };
 
 milliseconds to_ms(double seconds) {
@@ -105,6 +107,7 @@ int serve_model(ServeFlags& flags) {
   options.model = flags.model;
   options.backend = flags.backend;
   options.settings = flags.settings.load();
+  options.record_routes = flags.routing.wanted();
   options.on_progress = [&loading](const std::string& what, double fraction) {
     if (loading != nullptr) loading->set_progress(what, fraction);
   };
@@ -118,6 +121,7 @@ int serve_model(ServeFlags& flags) {
   session.require_tokenizer();
   const std::optional<LoadedChatTemplate> own = own_template(flags, session);
 
+  std::unique_ptr<RoutingLog> routing;  // ends after the server and before the session
   serve::Server server(flags.http, std::move(app), &log);
   loading = &server.app();
   server.start();
@@ -126,6 +130,7 @@ int serve_model(ServeFlags& flags) {
                  flags.http.host);
   }
   session.start();
+  routing = flags.routing.start(session);
   server.app().set_model(served_model(flags, session, own ? &*own : session.chat_template()));
   signals.set_graceful();
   fmt::print(stderr, "{} serving {} on {}\n", styled(stderr, Style::kGood, "ready:"),
@@ -208,6 +213,7 @@ void add_serve(CLI::App& program, int& exit_code) {
       ->envname("MOEOPT_DRY_RUN");
   verb->add_flag("--json", flags->json, "With --dry-run: the plan as JSON")->envname("MOEOPT_JSON");
   flags->settings.add_to(*verb);
+  flags->routing.add_to(*verb);
   verb->footer(
       "SIGTERM and Ctrl-C let running requests finish; the second one ends at once. Prompts and\n"
       "answers are never logged.");

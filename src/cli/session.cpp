@@ -90,13 +90,13 @@ void Session::start() {
   read_weights();
   if (options_.on_progress) options_.on_progress("the start-up step", 1.0);
   backend_ = std::make_unique<cpu::CpuBackend>(spec_, *tensors_, plan_, std::move(ops_));
+  if (options_.record_routes) backend_->set_record_routes(true);
 #ifdef MOEOPT_FAULTS
   if (const auto faults = process_environment("MOEOPT_FAULTS")) {
     backend_ = std::make_unique<FaultyBackend>(std::move(backend_), parse_faults(*faults));
   }
 #endif
   ledger_.emplace(plan_.optimisations);
-  if (options_.record_routes) backend_->set_record_routes(true);
   EngineOptions options;
   options.max_model_len = static_cast<int>(plan_.limits.max_model_len);
   options.max_step_tokens = plan_.limits.max_step_tokens;
@@ -138,6 +138,7 @@ Backend::Counters Session::backend_counters() const {
 
 void Session::set_route_sink(RouteSink* sink) {
   route_sink_ = sink;
+  if (!engine_) return service_.reset();  // the service's engine calls its sink until it ends
   engine_->set_route_sink(sink);
 }
 

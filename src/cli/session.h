@@ -58,7 +58,7 @@ class Session {
   // After start().
   Backend& backend() { return *backend_; }
   Engine& engine() { return *engine_; }
-  // The engine's, and that of scored texts.
+  // The engine's, and that of scored texts. Before serve(); after it, the call ends the service.
   void set_route_sink(RouteSink* sink);
   // As engine/scoring.h, on this session's backend, recorded when there is a route sink.
   void score(std::span<const std::int32_t> ids,

@@ -156,7 +156,7 @@ OffCost run(const Golden& golden, bool planned, bool record) {
     backend.prepare(plan);
     result = backend.wait(backend.launch());
   }
-  count_allocations = false;
+  const std::size_t n_allocations = stop_counting_allocations();
   return {n_allocations,
           backend.buffers(),
           result.routes.ids.empty(),
