@@ -78,15 +78,15 @@ TEST_F(AppTest, LoadsThenServesThenDrains) {
 
 TEST_F(AppTest, AnswersWithWhatTheEngineMade) {
   load();
-  const OrderedJson whole =
-      json(answer(app_, post("/v1/completions", R"({"prompt": [5, 6, 7], "max_tokens": 9})")));
+  const OrderedJson whole = json(answer(
+      app_, post("/v1/completions", R"({"prompt": [5, 6, 7], "max_tokens": 9, "seed": 0})")));
   const auto expected = FakeBackend::expected({5, 6, 7}, 9);
   EXPECT_EQ(whole["choices"][0]["text"], model_.tokenizer.decode(expected, true));
   EXPECT_EQ(whole["usage"]["completion_tokens"], 9);
   EXPECT_EQ(whole["id"], "cmpl-test");
   const std::string streamed =
-      answer(app_,
-             post("/v1/completions", R"({"prompt": [5, 6, 7], "max_tokens": 9, "stream": true})"))
+      answer(app_, post("/v1/completions",
+                        R"({"prompt": [5, 6, 7], "max_tokens": 9, "seed": 0, "stream": true})"))
           .body;
   EXPECT_TRUE(streamed.starts_with("data: {"));
   EXPECT_TRUE(streamed.ends_with("data: [DONE]\n\n"));

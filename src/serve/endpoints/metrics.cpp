@@ -41,6 +41,7 @@ void write_engine(PrometheusText& out, const ServedModel& model, const EngineSna
       as_double(snapshot.backend.moe_layer_launches));
   out.family("moeopt:step_time_seconds", "histogram", "Time of a step.");
   std::vector<double> bounds;
+  bounds.reserve(StepTimeHistogram::kUpperMs.size());
   for (const double ms : StepTimeHistogram::kUpperMs) bounds.push_back(ms / 1000);
   out.histogram(bounds, snapshot.step_time.counts, snapshot.step_time.sum_ms / 1000, labels);
 

@@ -10,14 +10,14 @@ constexpr int kDefaultMaxTokens = 16;  // OpenAI's
 
 class CompletionReply final : public GenerationReply {
  public:
-  CompletionReply(const CompletionRequest& request, std::vector<std::string> echoes,
+  CompletionReply(const CompletionRequest& request, const std::vector<std::string>& echoes,
                   const ServedModel& model, ServerMetrics& metrics, ReplyOptions options)
       : GenerationReply(model, metrics, std::move(options)),
         prompt_only_(request.max_tokens == 0),
         logprobs_(request.logprobs.has_value()),
         stop_ids_(request.ignore_eos ? std::vector<std::int32_t>() : model.stop_ids) {
     stop_ids_.insert(stop_ids_.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
-    for (std::string& echo : echoes) {
+    for (const std::string& echo : echoes) {
       for (int i = 0; i < request.n; ++i) {
         choices_.push_back({echo, {}, {*model.tokenizer, request.logprobs.value_or(0)}});
       }
@@ -118,8 +118,8 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     requests.push_back(std::move(made));
     echoes.push_back(request.echo ? std::move(echo) : std::string());
   }
-  auto reply = std::make_shared<CompletionReply>(request, std::move(echoes), model, metrics,
-                                                 std::move(options));
+  auto reply =
+      std::make_shared<CompletionReply>(request, echoes, model, metrics, std::move(options));
   reply->submit(std::move(requests));
   return reply;
 }
