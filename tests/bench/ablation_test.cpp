@@ -22,7 +22,10 @@ ServerOptimisation state(const char* name, const char* said, std::int64_t launch
 
 AblationRun run_of(const char* configuration, int round, double speed, double ttft, double gap,
                    std::vector<ServerOptimisation> states) {
-  AblationRun run{configuration, round, {}, std::move(states), {}};
+  AblationRun run;
+  run.configuration = configuration;
+  run.round = round;
+  run.states = std::move(states);
   run.summary.requests = run.summary.answered = 10;
   run.summary.output_tokens_per_s = speed;
   run.summary.ttft_ms.p50 = ttft;
@@ -112,7 +115,10 @@ TEST(Ablation, WhatWasNotAppliedHasNoFigure) {
   without_figure([](auto& runs) { runs[1].summary.answered = 9; }, "1 of 10 requests failed");
   without_figure(
       [](auto& runs) {
-        runs[1] = {"cache off", 0, {}, {}, "too long a prompt"};
+        AblationRun failed;
+        failed.configuration = "cache off";
+        failed.failure = "too long a prompt";
+        runs[1] = std::move(failed);
       },
       "cache off, round 1: too long a prompt");
   EXPECT_THAT(line_of(gains_of(good_runs(), kProbe), "graphs"), HasSubstr("NOT APPLIED"));

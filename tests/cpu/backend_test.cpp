@@ -5,57 +5,16 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
-#include <new>
 #include <thread>
 
 #include "base/error.h"
 #include "checkpoint/random_source.h"
+#include "cpu/allocations_util.h"
 #include "cpu/golden_util.h"
 #include "cpu/ops_under_test.h"
 #include "cpu/runner_util.h"
-
-namespace {
-
-std::atomic<bool> counting{false};
-std::atomic<int> allocations{0};
-
-void* counted(std::size_t size) {
-  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1);
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-// Every allocation of this test program, on any thread, goes through here.
-void* operator new(std::size_t size) {
-  return counted(size);
-}
-void* operator new[](std::size_t size) {
-  return counted(size);
-}
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  return counted(size);
-}
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
-  return counted(size);
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete[](void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-void operator delete[](void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
 
 namespace moeopt::cpu {
 namespace {
@@ -119,11 +78,9 @@ TEST_P(CpuBackendAllocationTest, StepsAllocateNothing) {
       backend.wait(last);
     };
     steps(0, 2);  // what a C library sets up once
-    allocations = 0;
-    counting = true;
+    start_counting_allocations();
     steps(2, 10);
-    counting = false;
-    EXPECT_EQ(allocations, 0) << name;
+    EXPECT_EQ(stop_counting_allocations(), 0u) << name;
   }
 }
 
@@ -131,11 +88,12 @@ INSTANTIATE_TEST_SUITE_P(All, CpuBackendAllocationTest, testing::ValuesIn(ops_un
                          [](const auto& ops) { return name_of(ops.param); });
 
 TEST(CountedAllocations, AreThoseOfEveryThread) {
-  allocations = 0;
-  counting = true;
+  start_counting_allocations();
   std::thread([] { delete new int(1); }).join();
-  counting = false;
-  EXPECT_GT(allocations, 0);
+  const std::size_t counted = stop_counting_allocations();
+  if (counts_allocations()) {
+    EXPECT_GT(counted, 0u);
+  }
 }
 
 TEST_F(CpuBackendTest, ResultsOutliveTheNextLaunch) {
