@@ -197,8 +197,8 @@ typedef struct moeopt_moe_args {
 MOEOPT_API moeopt_status moeopt_moe_forward(const moeopt_moe* layer, const moeopt_moe_args* args,
                                             void* stream);
 
-/* The configuration that moeopt_moe_create chose, for benchmarks and logs: "bf16 m128 n32 local-lists".
- * Lives as long as the layer. */
+/* The configuration that moeopt_moe_create chose, for benchmarks and logs: "bf16 m128 n32
+ * local-lists". Lives as long as the layer. */
 MOEOPT_API const char* moeopt_moe_config(const moeopt_moe* layer);
 
 #ifdef __cplusplus

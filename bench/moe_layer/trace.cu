@@ -37,8 +37,8 @@ constexpr std::array<const char*, kRoles> kRoleNames = {"producer", "loader", "w
 constexpr std::array<const char*, 16> kKindNames = {
     "quantise", "gate", "dispatch", "route", "first", "second", "combine", "end",
     "?",        "?",    "?",        "?",     "?",     "?",      "?",       "launch"};
-constexpr std::array<const char*, 7> kPhaseNames = {"start", "waited",   "task", "done",
-                                                    "finished", "end", "wall"};
+constexpr std::array<const char*, 7> kPhaseNames = {"start",    "waited", "task", "done",
+                                                    "finished", "end",    "wall"};
 
 const char* kind_of(const TraceRecord& record) {
   return kKindNames[record.task >> 28];
@@ -53,7 +53,7 @@ struct Clock {
 };
 
 Clock clock_of(const TraceRecord* producer, std::uint64_t epoch_ns) {
-  std::vector<std::pair<double, double>> moments;  // clock, us
+  std::vector<std::pair<double, double> > moments;  // clock, us
   for (int i = 0; i + 1 < kTraceRecords; ++i) {
     if (producer[i].phase != static_cast<std::uint32_t>(TracePhase::kWall)) continue;
     moments.emplace_back(static_cast<double>(producer[i + 1].clock),
@@ -128,7 +128,7 @@ void write_perfetto(const std::string& path, const std::vector<Stamped>& stamped
 }
 
 void print_summary(const std::vector<Stamped>& stamped) {
-  std::map<std::string, std::vector<double>> times;
+  std::map<std::string, std::vector<double> > times;
   for (const Stamped& s : stamped) {
     times[std::string(kRoleNames[static_cast<std::size_t>(s.role)]) + " " + kind_of(s.record) +
           " " + kPhaseNames[s.record.phase]]
@@ -141,14 +141,14 @@ void print_summary(const std::vector<Stamped>& stamped) {
                 us[us.size() / 2], us.back());
   }
   // How long a role spends between two neighbouring stamps of a task, over all blocks.
-  std::map<std::string, std::pair<double, int>> spans;
+  std::map<std::string, std::pair<double, int> > spans;
   for (std::size_t i = 0; i + 1 < stamped.size(); ++i) {
     const Stamped& a = stamped[i];
     const Stamped& b = stamped[i + 1];
     if (a.block != b.block || a.role != b.role) continue;
-    auto& span = spans[std::string(kRoleNames[static_cast<std::size_t>(a.role)]) + " " +
-                       kind_of(a.record) + " " + kPhaseNames[a.record.phase] + " > " +
-                       kPhaseNames[b.record.phase]];
+    auto& span =
+        spans[std::string(kRoleNames[static_cast<std::size_t>(a.role)]) + " " + kind_of(a.record) +
+              " " + kPhaseNames[a.record.phase] + " > " + kPhaseNames[b.record.phase]];
     span.first += b.us - a.us;
     ++span.second;
   }

@@ -38,7 +38,8 @@ class Error : public std::runtime_error {
 };
 
 // Process exit code: 2 usage, 3 does not fit, 4 requirement, 5 not found, 6 invalid data,
-// 7 unsupported, 8 I/O, 69 unavailable, 70 internal, 75 overloaded. 0 and 1 keep their usual meaning (1: an answer of "no").
+// 7 unsupported, 8 I/O, 69 unavailable, 70 internal, 75 overloaded. 0 and 1 keep their usual
+// meaning (1: an answer of "no").
 int exit_code(ErrorCode code);
 
 template <typename... Args>

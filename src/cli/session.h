@@ -30,7 +30,7 @@ struct SessionOptions {
   std::string model;            // path or name
   std::string backend = "cpu";  // "cpu" or "reference"
   Settings settings;
-  bool with_text = true;       // false: no tokenizer is read
+  bool with_text = true;  // false: no tokenizer is read
   // What start() is doing and how far it is, 0 to 1; beside the bar on a terminal.
   std::function<void(const std::string& what, double fraction)> on_progress;
   bool record_routes = false;  // the backend keeps each step's routes, for a routing log

@@ -9,6 +9,6 @@ std::string version_text();
 std::string version_number();  // "0.1.0"
 std::string version_commit();
 std::string version_build();  // "Release"
-std::string program_name();  // "moeopt 0.1.0 (COMMIT)"
+std::string program_name();   // "moeopt 0.1.0 (COMMIT)"
 
 }  // namespace moeopt::cli

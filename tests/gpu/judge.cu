@@ -122,7 +122,8 @@ __global__ void compare_h(const Fp8Bits* h, const float* h_scale, const std::int
     const double beyond = fabs(got - wanted) - 1.001 * step;
     if (!(beyond <= dropped)) atomicAdd(&counts->far, 1ull);
     if (beyond > 0) {
-      atomicMax(&counts->worst_far_bits, __float_as_uint(static_cast<float>(beyond / kLargestCode)));
+      atomicMax(&counts->worst_far_bits,
+                __float_as_uint(static_cast<float>(beyond / kLargestCode)));
     }
   }
 }

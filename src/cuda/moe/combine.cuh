@@ -101,11 +101,11 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
     addends.from[lane] = lane;
     const std::int64_t row = std::int64_t{1} * token * logits_stride(p.experts_total);
     addends.weight[lane] =
-        !local                     ? p.weights[std::int64_t{1} * token * p.y_rows + lane]
-        : p.shared_gate == nullptr ? 1.0f
-                                   : sigmoid_of(__uint_as_float(wait_for_word(
-                                         p.logit_words + row + p.experts_total, run.tag,
-                                         "the shared expert's logit")));
+        !local ? p.weights[std::int64_t{1} * token * p.y_rows + lane]
+        : p.shared_gate == nullptr
+            ? 1.0f
+            : sigmoid_of(__uint_as_float(wait_for_word(p.logit_words + row + p.experts_total,
+                                                       run.tag, "the shared expert's logit")));
   }
   return expected;
 }
@@ -118,14 +118,13 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
   const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
   const int own = first + consumer / 32;
   if (own < end) {
-    const int expected =
-        find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
+    const int expected = find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
     if (consumer % 32 == 0) {
-      wait_for_count(run.y_arrived + own,
-                     static_cast<std::uint32_t>(
-                         expected * run.launch.units2 +
-                         (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)),
-                     "y");
+      wait_for_count(
+          run.y_arrived + own,
+          static_cast<std::uint32_t>(expected * run.launch.units2 +
+                                     (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)),
+          "y");
     }
   }
   named_barrier(kConsumerBarrier, kConsumers);

@@ -7,7 +7,9 @@ namespace moeopt::cuda::moe {
 std::string Config::name() const {
   return std::string(variant.dtype == Dtype::kBf16 ? "bf16" : "fp8") + " m" +
          std::to_string(128 * variant.m_tiles) + " n" + std::to_string(variant.n_max) +
-         (route_everywhere ? " route-everywhere" : local_lists ? " local-lists" : "");
+         (route_everywhere ? " route-everywhere"
+          : local_lists    ? " local-lists"
+                           : "");
 }
 
 Config choose_config(const Shape& shape) {

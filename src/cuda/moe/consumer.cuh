@@ -66,18 +66,12 @@ class Consumer {
 
  private:
   // Asked for each time: registers are for sums.
-  static __device__ int consumer() {
-    return static_cast<int>(threadIdx.x) - 128;
-  }
-  static __device__ int group() {
-    return consumer() / 128;
-  }
+  static __device__ int consumer() { return static_cast<int>(threadIdx.x) - 128; }
+  static __device__ int group() { return consumer() / 128; }
   static __device__ int warp() {  // within the warpgroup
     return consumer() / 32 % 4;
   }
-  static __device__ int lane() {
-    return consumer() % 32;
-  }
+  static __device__ int lane() { return consumer() % 32; }
 
   __device__ void gemm(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
     const int rows = info.rows;

@@ -67,7 +67,7 @@ struct Params {
   int token_tiles;
   int shared_tiles;
   int gate_tiles;
-  std::uint64_t* logit_words;   // local_lists alone, as the next two
+  std::uint64_t* logit_words;  // local_lists alone, as the next two
   std::uint64_t* choice_words;
   std::uint64_t* weight_words;
   float* logits;

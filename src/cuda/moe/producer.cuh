@@ -110,8 +110,8 @@ class Producer {
   __device__ std::uint32_t run_tasks(std::uint32_t ticket, std::uint32_t limit) {
 #pragma unroll 1
     while (ticket < limit) {
-      const Task task = task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket),
-                                hint_);
+      const Task task =
+          task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket), hint_);
       stamp(trace_, TracePhase::kTask, task);
       Stream stream = tell(describe(task));
       if (stream.blocks == 0) {
@@ -265,9 +265,8 @@ class Producer {
   }
   // Token tiles of the task's expert: how often its weights are read.
   __device__ int token_tiles_of(const TaskInfo& info) const {
-    return info.task.slot < 0
-               ? run_.launch.shared_tiles
-               : s_.tile_start[info.task.slot + 1] - s_.tile_start[info.task.slot];
+    return info.task.slot < 0 ? run_.launch.shared_tiles
+                              : s_.tile_start[info.task.slot + 1] - s_.tile_start[info.task.slot];
   }
 
   __device__ void wait_for_stage() {

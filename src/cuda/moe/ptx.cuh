@@ -66,7 +66,8 @@ __device__ inline void bulk_copy(void* to, const void* from, std::uint32_t bytes
 __device__ inline void bulk_copy_once(void* to, const void* from, std::uint32_t bytes,
                                       Mbarrier& bar, std::uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], "
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], "
       "%2, [%3], %4;" ::"r"(shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(&bar)), "l"(policy)
       : "memory");
@@ -273,7 +274,7 @@ class Watchdog {
   __device__ void look() const {
     if (now() - start_ < kPatienceNs) return;
     printf("moeopt watchdog: block %d warp %d waits for %s\n", static_cast<int>(blockIdx.x),
-             static_cast<int>(threadIdx.x) / 32, what_);
+           static_cast<int>(threadIdx.x) / 32, what_);
     __trap();
   }
 

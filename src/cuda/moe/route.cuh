@@ -84,9 +84,8 @@ __device__ __forceinline__ void load_logits(const Params& p, std::int64_t token,
       logits[i] = -INFINITY;
       if (first + i >= p.experts_total) continue;
       logits[i] = __uint_as_float(
-          has_tag(words[i], tag)
-              ? static_cast<std::uint32_t>(words[i])
-              : wait_for_word(p.logit_words + row + i, tag, "router logits"));
+          has_tag(words[i], tag) ? static_cast<std::uint32_t>(words[i])
+                                 : wait_for_word(p.logit_words + row + i, tag, "router logits"));
     }
     return;
   }
@@ -276,8 +275,8 @@ __device__ inline void dispatch_token(const Params& p, const Run& run, Chosen* c
         p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] =
             p.shared_gate == nullptr
                 ? 1.0f
-                : sigmoid_of(__ldcg(p.logits + std::int64_t{1} * token *
-                                                   logits_stride(p.experts_total) +
+                : sigmoid_of(__ldcg(p.logits +
+                                    std::int64_t{1} * token * logits_stride(p.experts_total) +
                                     p.experts_total));
       }
       p.expected[token] = r.expected;

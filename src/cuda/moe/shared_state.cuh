@@ -133,7 +133,7 @@ struct alignas(1024) SharedState {
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
   union {
-    float partial[kConsumerWarps * 16 * 8];  // gate; of logits
+    float partial[kConsumerWarps * 16 * 8];                                // gate; of logits
     std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][kMaxSlots];  // lists; of a warp's
                                                                            // entries, per expert
   };
@@ -163,9 +163,9 @@ struct alignas(1024) SharedState {
   Mbarrier task_stored[kTaskSlots];          // consumer warps: done with the task, results stored
   Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
   // With local_lists, each once a launch:
-  Mbarrier counted;    // consumers: tile_start holds the rows of each expert
-  Mbarrier planned;   // producer: tile_start and row_start are complete
-  Mbarrier listed;     // consumers: list is complete
+  Mbarrier counted;  // consumers: tile_start holds the rows of each expert
+  Mbarrier planned;  // producer: tile_start and row_start are complete
+  Mbarrier listed;   // consumers: list is complete
 };
 
 // A place in a ring of n stages and the phase of its barriers.
