@@ -9,7 +9,6 @@ import subprocess
 import time
 import urllib.request
 
-import openai
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -112,6 +111,8 @@ def server(folder):
 
 @pytest.fixture
 def client(server):
+    import openai  # here: the page's tests share this file and do without
+
     with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as made:
         yield made
 

@@ -29,7 +29,7 @@ CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] 
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
 FREE_BF16 = """      if (stage > 0) {
         wgmma_wait<1>();
-        free_previous_stage();
+        free_previous_stage<1>();
       }"""
 ISSUE_FP8 = """        wgmma_fence();
 #pragma unroll
@@ -89,13 +89,20 @@ GEMMS = [
                  "(__float_as_uint(sums[i][4 * g]) >> 16) |\n"
                  "              (__float_as_uint(sums[i][4 * g + 1]) & 0xffff0000u)")),
     Mutation("h from half of its scale's columns (fp8)", CONSUMER,
-             "for (int w = 0; w < kConsumerWarps; ++w) largest = fmaxf(largest, maxima",
-             "for (int w = 0; w < kConsumerWarps / 2; ++w) largest = fmaxf(largest, maxima"),
+             "2 * quad + c;\n        float largest = 1e-10f;\n        for (int w = 0; w < kConsumerWarps;",
+             "2 * quad + c;\n        float largest = 1e-10f;\n        for (int w = 0; w < kConsumerWarps / 2;"),
+    Mutation("h from half of its scale's columns (fp8, many tokens)", CONSUMER,
+             "row < kN) {\n      float largest = 1e-10f;\n      for (int w = 0; w < kConsumerWarps;",
+             "row < kN) {\n      float largest = 1e-10f;\n      for (int w = 0; w < kConsumerWarps / 2;"),
     Mutation("a sum that loses bits (fp8)", CONSUMER, ADD_FP8,
              ADD_FP8 + """
             for (int n = 0; n < 4; ++n) sums[at + n] = low_bf16(pack_bf16(sums[at + n], 0));"""),
-    Mutation("h scaled past what e4m3 holds (fp8)", CONSUMER, "const float scale = largest / 448.0f;",
-             "const float scale = largest / 480.0f;"),
+    Mutation("h scaled past what e4m3 holds (fp8)", CONSUMER,
+             "        const float scale = largest / 448.0f;\n        const float inverse",
+             "        const float scale = largest / 480.0f;\n        const float inverse"),
+    Mutation("h scaled past what e4m3 holds (fp8, many tokens)", CONSUMER,
+             "      const float scale = largest / 448.0f;\n      maxima[row]",
+             "      const float scale = largest / 480.0f;\n      maxima[row]"),
     Mutation("the last odd block of K not multiplied (bf16)", CONSUMER,
              "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);\n"
              "      issue_bf16<kN, 1>(sums);",
@@ -122,9 +129,17 @@ GEMMS = [
           }
         }
 """ + ISSUE_FP8.replace("step > 0);", "1);")),
-    Mutation("a weight's scale block off by one", CONSUMER, "const float low_scale = low[block];",
-             "const float low_scale = low[min(block + 1, info.blocks - 1)];"),
-    Mutation("the gate's scale for up", CONSUMER, "first ? low + info.blocks : low", "low"),
+    Mutation("a weight's scale block off by one", CONSUMER,
+             "block < info.blocks; ++block) {\n      const float low_scale = low[block];",
+             "block < info.blocks; ++block) {\n"
+             "      const float low_scale = low[min(block + 1, info.blocks - 1)];"),
+    Mutation("a weight's scale block off by one (many tokens)", CONSUMER,
+             "block < blocks; ++block) {\n      const float low_scale = low[block];",
+             "block < blocks; ++block) {\n      const float low_scale = low[min(block + 1, blocks - 1)];"),
+    Mutation("the gate's scale for up", CONSUMER,
+             "first ? low + info.blocks : low;\n    float products", "low;\n    float products"),
+    Mutation("the gate's scale for up (many tokens)", CONSUMER,
+             "first ? low + info.blocks : low;\n    const int blocks", "low;\n    const int blocks"),
     Mutation("a token's scale block off by one", LOADER, "s_.source_row[warp_][row] * groups + block);",
              "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
     Mutation("activations quantised to a smaller range", GATE, "fmaxf(largest, 1e-10f) / 448.0f",
@@ -156,8 +171,13 @@ ROUTES = [
     Mutation("sigmoid taken for softmax", ROUTE, "if (p.score == MOEOPT_SOFTMAX) {", "if (true) {"),
     Mutation("one group too many", ROUTE, "for (int n = 0; n < p.top_k_groups; ++n) {",
              "for (int n = 0; n < min(p.top_k_groups + 1, p.groups); ++n) {"),
-    Mutation("the router's K tail dropped", GATE, "chunk < p.hidden / 64; chunk += kConsumerWarps",
-             "chunk < max(1, p.hidden / 64 - 1); chunk += kConsumerWarps"),
+    Mutation("the router's K tail dropped", GATE,
+             "#pragma unroll(kGroups == 1 ? 4 : 2)\n  for (int chunk = warp; chunk < p.hidden / 64;",
+             "#pragma unroll(kGroups == 1 ? 4 : 2)\n"
+             "  for (int chunk = warp; chunk < max(1, p.hidden / 64 - 1);"),
+    Mutation("the router's K tail dropped (many tokens)", GATE,
+             "#pragma unroll 1\n  for (int chunk = warp; chunk < p.hidden / 64;",
+             "#pragma unroll 1\n  for (int chunk = warp; chunk < max(1, p.hidden / 64 - 1);"),
     Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) {", "if (false) {"),
     Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
              "r.has_nan = false;"),
