@@ -94,8 +94,9 @@ std::vector<int> hosts_of_experts(const PlacementShape& shape, std::span<const d
 LayerPlacement empty_placement(const PlacementShape& shape) {
   LayerPlacement placement;
   placement.slots_per_gpu = shape.slots_per_gpu();
-  placement.expert_of_slot.assign(static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu),
-                                  -1);
+  placement.expert_of_slot.assign(
+      static_cast<std::size_t>(shape.n_gpus) * static_cast<std::size_t>(placement.slots_per_gpu),
+      -1);
   return placement;
 }
 

@@ -41,7 +41,9 @@ std::vector<int> LayerPlacement::replicas(int n_experts) const {
 std::vector<int> LayerPlacement::expert_map(int gpu, int n_experts) const {
   std::vector<int> map(static_cast<std::size_t>(n_experts), -1);
   for (int slot = slots_per_gpu - 1; slot >= 0; --slot) {
-    const int expert = expert_of_slot[static_cast<std::size_t>(gpu * slots_per_gpu + slot)];
+    const int expert =
+        expert_of_slot[static_cast<std::size_t>(gpu) * static_cast<std::size_t>(slots_per_gpu) +
+                       static_cast<std::size_t>(slot)];
     if (expert >= 0) map[static_cast<std::size_t>(expert)] = slot;
   }
   return map;
@@ -50,15 +52,17 @@ std::vector<int> LayerPlacement::expert_map(int gpu, int n_experts) const {
 LayerPlacement contiguous_placement(const PlacementShape& shape) {
   LayerPlacement placement;
   placement.slots_per_gpu = shape.slots_per_gpu();
-  placement.expert_of_slot.assign(static_cast<std::size_t>(shape.n_gpus * placement.slots_per_gpu),
-                                  -1);
+  placement.expert_of_slot.assign(
+      static_cast<std::size_t>(shape.n_gpus) * static_cast<std::size_t>(placement.slots_per_gpu),
+      -1);
   const int whole = shape.n_experts / shape.n_gpus;
   const int longer = shape.n_experts % shape.n_gpus;  // the first GPUs hold one more
   int expert = 0;
   for (int gpu = 0; gpu < shape.n_gpus; ++gpu) {
     for (int slot = 0; slot < whole + (gpu < longer ? 1 : 0); ++slot) {
-      placement.expert_of_slot[static_cast<std::size_t>(gpu * placement.slots_per_gpu + slot)] =
-          expert++;
+      placement.expert_of_slot[static_cast<std::size_t>(gpu) *
+                                   static_cast<std::size_t>(placement.slots_per_gpu) +
+                               static_cast<std::size_t>(slot)] = expert++;
     }
   }
   return placement;

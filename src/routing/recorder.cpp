@@ -90,7 +90,7 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
         run.first_position + t < run.n_prompt ? RoutePhase::kPrefill : RoutePhase::kDecode;
     append_span(routes, position, phase, replayed);
     open.next_position = std::max(open.next_position, position + 1);
-    const auto row = static_cast<std::size_t>(run.first_row + t);
+    const auto row = static_cast<std::size_t>(run.first_row) + static_cast<std::size_t>(t);
     for (const std::size_t layer : logged_) {
       const std::size_t first = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
       for (std::size_t slot = first; slot < first + top_k; ++slot) {

@@ -12,7 +12,7 @@ CUDA = DEVICE == "cuda"
 SMALL = dict(hidden=256, intermediate=128, experts=16, top_k=4)
 # Of the difference from the float64 reference, as norms: whole, and worst row by what went into it.
 # fp8: a value of h that rounds the other way moves by a step of e4m3; the kernel's own suite holds h itself.
-LIMITS = {"bf16": (1e-3, 3e-3), "fp8": (1.2e-2, 4e-2), "f32": (1e-5, 1e-4)}
+LIMITS = {"bf16": (1e-3, 3e-3), "fp8": (2e-2, 4e-2), "f32": (1e-5, 1e-4)}
 
 
 class Problem:
