@@ -31,15 +31,15 @@ FREE_BF16 = """      if (stage > 0) {
         wgmma_wait<1>();
         free_previous_stage<1>();
       }"""
-ISSUE_FP8 = """        wgmma_fence();
+ISSUE_FP8 = """      wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < 4; ++step) {
+      for (int step = 0; step < 4; ++step) {
 #pragma unroll
-          for (int i = 0; i < T::kMTiles; ++i) {
-            wgmma_e4m3<kPart>(products[i], weights + i * (kHalfBytes >> 4) + step * 2,
-                              tokens + step * 2, step > 0);"""
+        for (int i = 0; i < T::kMTiles; ++i) {
+          wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                         step > 0);"""
 
-ADD_FP8 = "sums[at + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
+ADD_FP8 = "sums[at + 3] += products[4 * g + 3] * (high_scale * token.y);"
 
 WEIGHTS = [
     Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("own.weight[s]", "0.8f * own.weight[s]")),
@@ -116,18 +116,17 @@ GEMMS = [
              "thread == 0 ? source.up.scale : source.gate.scale"),
     Mutation("fp8 without promotion", CONSUMER, ISSUE_FP8,
              # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
-             """        for (int i = 0; i < T::kMTiles; ++i) {
-          for (int g = 0; g < kPart / 8; ++g) {
-            const int column = part * kPart + 8 * g;
-            const float2 token = *reinterpret_cast<const float2*>(token_scales + column);
-            float* kept = &total[i][column / 2];
-            products[i][4 * g] = kept[0] / (low_scale * token.x);
-            products[i][4 * g + 1] = kept[1] / (low_scale * token.y);
-            products[i][4 * g + 2] = kept[2] / (high_scale * token.x);
-            products[i][4 * g + 3] = kept[3] / (high_scale * token.y);
-            for (int n = 0; n < 4; ++n) kept[n] = 0;
-          }
+             """      for (int i = 0; i < T::kMTiles; ++i) {
+        for (int g = 0; g < kN / 8; ++g) {
+          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+          float* kept = &total[i][4 * g];
+          products[i][4 * g] = kept[0] / (low_scale * token.x);
+          products[i][4 * g + 1] = kept[1] / (low_scale * token.y);
+          products[i][4 * g + 2] = kept[2] / (high_scale * token.x);
+          products[i][4 * g + 3] = kept[3] / (high_scale * token.y);
+          for (int n = 0; n < 4; ++n) kept[n] = 0;
         }
+      }
 """ + ISSUE_FP8.replace("step > 0);", "1);")),
     Mutation("a weight's scale block off by one", CONSUMER,
              "block < info.blocks; ++block) {\n      const float low_scale = low[block];",

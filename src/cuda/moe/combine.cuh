@@ -80,9 +80,7 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
   } else if (local) {
     Choice choice{-1, -1};
     if (lane < p.top_k) {
-      choice = Choice::unpacked(p.route_everywhere
-                                    ? s.local.choice[entry]
-                                    : wait_for_word(p.choice_words + entry, run.tag, "choices"));
+      choice = choice_of(p, s, run, entry);
       addends.from[lane] = choice.y_slot;
       addends.weight[lane] =
           p.route_everywhere

@@ -233,55 +233,56 @@ class Consumer {
     }
   }
 
+  // kPart columns of products of one m-tile, times both scales, into its sums from `column` on.
+  template <int kPart, int kSums>
+  static __device__ void promote(float (&products)[kPart / 2], float (&sums)[kSums], int column,
+                                 const float* token_scales, float low_scale, float high_scale) {
+    pin(products);
+#pragma unroll
+    for (int g = 0; g < kPart / 8; ++g) {
+      const float2 token = *reinterpret_cast<const float2*>(token_scales + column + 8 * g);
+      const int at = column / 2 + 4 * g;
+      sums[at] += products[4 * g] * (low_scale * token.x);
+      sums[at + 1] += products[4 * g + 1] * (low_scale * token.y);
+      sums[at + 2] += products[4 * g + 2] * (high_scale * token.x);
+      sums[at + 3] += products[4 * g + 3] * (high_scale * token.y);
+    }
+  }
+
   // 128 products by wgmma, times both scales, then into the float32 total: the tensor core's own
-  // accumulator keeps too few bits for all of K. Both m-tiles at a time, up to kPart columns.
+  // accumulator keeps too few bits for all of K. Both m-tiles at a time.
   // (Promoting one while the next runs is refused by ptxas, C7514; the other warpgroup fills the
   // gap.)
   template <int kN>
   __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
-    constexpr int kPart = kN;
     // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
     const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
     const float* low = scales + (thread_again() / 128 - 1) * padded;
     const float* high = first ? low + info.blocks : low;
-    float products[T::kMTiles][kPart / 2] = {};
+    float products[T::kMTiles][kN / 2] = {};
     for (int block = 0; block < info.blocks; ++block) {
       const float low_scale = low[block];
       const float high_scale = high[block];
       wait_for_stage(info, block);
       const std::uint64_t weights = weights_operand(0);
       const float* token_scales = s_.token_scales[tokens_.stage] + 2 * (lane() % 4);
+      const std::uint64_t tokens = tokens_operand(0);
+      wgmma_fence();
 #pragma unroll
-      for (int part = 0; part < kN / kPart; ++part) {
-        const std::uint64_t tokens = tokens_operand(0) + part * (kPart * kBlockBytes >> 4);
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-#pragma unroll
-          for (int i = 0; i < T::kMTiles; ++i) {
-            wgmma_e4m3<kPart>(products[i], weights + i * (kHalfBytes >> 4) + step * 2,
-                              tokens + step * 2, step > 0);
-          }
-        }
-        wgmma_commit();
-        wgmma_wait<0>();
+      for (int step = 0; step < 4; ++step) {
 #pragma unroll
         for (int i = 0; i < T::kMTiles; ++i) {
-          pin(products[i]);
-          float(&sums)[kN / 2] = total[i];
-#pragma unroll
-          for (int g = 0; g < kPart / 8; ++g) {
-            const int column = part * kPart + 8 * g;
-            const float2 token = *reinterpret_cast<const float2*>(token_scales + column);
-            const int at = column / 2;
-            sums[at] += products[i][4 * g] * (low_scale * token.x);
-            sums[at + 1] += products[i][4 * g + 1] * (low_scale * token.y);
-            sums[at + 2] += products[i][4 * g + 2] * (high_scale * token.x);
-            sums[at + 3] += products[i][4 * g + 3] * (high_scale * token.y);
-          }
+          wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                         step > 0);
         }
+      }
+      wgmma_commit();
+      wgmma_wait<0>();
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        promote<kN>(products[i], total[i], 0, token_scales, low_scale, high_scale);
       }
       weights_.advance();
       tokens_.advance();
@@ -320,18 +321,7 @@ class Consumer {
           }
           wgmma_commit();
           wgmma_wait<0>();
-          pin(products);
-          float(&sums)[kN / 2] = total[i];
-#pragma unroll
-          for (int g = 0; g < kPart / 8; ++g) {
-            const int column = part * kPart + 8 * g;
-            const float2 token = *reinterpret_cast<const float2*>(token_scales + column);
-            const int at = column / 2;
-            sums[at] += products[4 * g] * (low_scale * token.x);
-            sums[at + 1] += products[4 * g + 1] * (low_scale * token.y);
-            sums[at + 2] += products[4 * g + 2] * (high_scale * token.x);
-            sums[at + 3] += products[4 * g + 3] * (high_scale * token.y);
-          }
+          promote<kPart>(products, total[i], part * kPart, token_scales, low_scale, high_scale);
         }
       }
       weights_.advance();

@@ -20,6 +20,15 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
   return {leader == lane ? expert : -1, slot - (lane - leader)};
 }
 
+// A routed entry, once its token's choices are known to this block.
+template <typename T>
+__device__ Choice choice_of(const Params& p, const SharedState<T>& s, const Run& run,
+                            std::int64_t entry) {
+  return Choice::unpacked(p.route_everywhere
+                              ? s.local.choice[entry]
+                              : wait_for_word(p.choice_words + entry, run.tag, "choices"));
+}
+
 // Calls body(entry, expert slot or -1, rank among the warp's equals before it in this step, how
 // many equals the step has, whether this is the first of them) for the entries of a warp's share of
 // the tokens, in order; all lanes call.
@@ -40,9 +49,7 @@ __device__ void for_each_entry(const Params& p, const SharedState<T>& s, const R
     if (p.ids != nullptr) {
       choice = given_choice(p, token, slot, valid, lane);
     } else if (valid) {
-      choice = Choice::unpacked(p.route_everywhere
-                                    ? s.local.choice[entry]
-                                    : wait_for_word(p.choice_words + entry, run.tag, "choices"));
+      choice = choice_of(p, s, run, entry);
     }
     const std::uint32_t same = __match_any_sync(kAllLanes, choice.slot);
     const std::uint32_t before = same & ((1u << lane) - 1);
