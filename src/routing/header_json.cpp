@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -54,7 +55,7 @@ std::string header_json(const RoutingHeader& header) {
   json["schema"] = kRoutingSchema;
   json["program"] = header.program;
   json["model_id"] = header.model;
-  json["n_layers"] = header.n_layers;
+  if (header.n_layers > 0) json["n_layers"] = header.n_layers;  // another engine's log may lack it
   json["n_experts"] = header.n_experts;
   json["top_k"] = header.top_k;
   json["router"] = header.router;
@@ -114,7 +115,8 @@ RoutingHeader parse_header(const Json& json, std::string_view where) {
     if (!missing.is_array() || missing.size() > 32) fields.refuse("missing", "a list of fields");
     for (const Json& name : missing) {
       if (!name.is_string()) fields.refuse("missing", "a list of fields");
-      header.missing.push_back(name.get<std::string>());
+      const auto& text = name.get_ref<const std::string&>();
+      note(std::ranges::find(header.missing, text) != header.missing.end(), text.c_str());
     }
   }
   if (fields.has("weights")) {

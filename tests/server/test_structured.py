@@ -79,7 +79,7 @@ def test_a_schema_that_cannot_be_held_to_is_refused(client, schema):
 def test_a_named_tool_is_called(client):
     choice = {"type": "function", "function": {"name": "count_legs"}}
     answer = client.chat.completions.create(
-        model="tiny-moe", messages=MESSAGES, tools=TOOLS, tool_choice=choice, temperature=1, seed=2, max_tokens=100
+        model="tiny-moe", messages=MESSAGES, tools=TOOLS, tool_choice=choice, temperature=1, seed=2, max_tokens=900
     ).choices[0]
     assert answer.finish_reason == "tool_calls"
     assert answer.message.content is None
@@ -91,7 +91,7 @@ def test_a_named_tool_is_called(client):
 
 def test_required_calls_one_of_the_tools_and_streams(client):
     arguments = dict(
-        model="tiny-moe", messages=MESSAGES, tools=TOOLS, tool_choice="required", temperature=1, seed=4, max_tokens=100
+        model="tiny-moe", messages=MESSAGES, tools=TOOLS, tool_choice="required", temperature=1, seed=4, max_tokens=900
     )
     whole = client.chat.completions.create(**arguments).choices[0].message.tool_calls[0]
     name, text, ids = "", "", set()
