@@ -3,6 +3,8 @@
 # A file foo_avx2.cpp, foo_avx512.cpp, foo_avx512bf16.cpp or foo_amx.cpp holds code for that
 # instruction set alone: it gets the flags here, and may be entered only after base/cpu_features said
 # yes.
+# MOEOPT_UNITY compiles ten sources at a time: most of a file's time is its headers'. Names in unnamed
+# namespaces are therefore unique within a folder.
 function(moeopt_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -11,6 +13,10 @@ function(moeopt_library name)
   target_include_directories(moeopt_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ARG_DEPS PREPEND moeopt_)
   target_link_libraries(moeopt_${name} PUBLIC ${ARG_DEPS} PRIVATE moeopt_flags ${ARG_LIBS})
+  set_target_properties(moeopt_${name} PROPERTIES UNITY_BUILD ${MOEOPT_UNITY} UNITY_BUILD_BATCH_SIZE 10)
+  if(MOEOPT_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # what is a source looks like a header
+    target_compile_options(moeopt_${name} PRIVATE -Wno-subobject-linkage)
+  endif()
   foreach(source ${sources})
     if(source MATCHES "_avx2\\.cpp$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")

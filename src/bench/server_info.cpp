@@ -13,14 +13,15 @@
 namespace moeopt::bench {
 namespace {
 
-constexpr JsonLimits kLimits = {.bytes = std::size_t{64} << 20, .depth = 32, .nodes = 4'000'000};
+constexpr JsonLimits kPageLimits = {
+    .bytes = std::size_t{64} << 20, .depth = 32, .nodes = 4'000'000};
 
 // The JSON of a page; null when it is not there or something else.
 OrderedJson page(const Url& url, std::string_view path, std::string_view api_key) {
   const HttpAnswer answer = fetch(url, path, {}, api_key);
   if (answer.status != 200 && answer.status != 503) return nullptr;
   try {
-    return parse_ordered_json(answer.body, path, kLimits);
+    return parse_ordered_json(answer.body, path, kPageLimits);
   } catch (const Error&) {
     return nullptr;  // vLLM's /health is an empty 200
   }
@@ -57,7 +58,7 @@ std::vector<std::int32_t> word_ids(const Url& url, std::string_view api_key,
   if (answer.status != 200) return {};
   std::vector<std::int32_t> ids;
   try {
-    const OrderedJson json = parse_ordered_json(answer.body, "/tokenize", kLimits);
+    const OrderedJson json = parse_ordered_json(answer.body, "/tokenize", kPageLimits);
     if (!json.is_object() || !json.contains("tokens") || !json["tokens"].is_array()) return {};
     for (const OrderedJson& id : json["tokens"]) {
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX) return {};
@@ -110,7 +111,7 @@ ServerInfo ask_server(const Url& url, std::string_view api_key, std::string_view
   }
   OrderedJson entry = nullptr;
   if (answer.status == 200) {
-    entry = model_entry(parse_ordered_json(answer.body, "/v1/models", kLimits), model);
+    entry = model_entry(parse_ordered_json(answer.body, "/v1/models", kPageLimits), model);
   }
   info.model = model.empty() && entry.is_object() ? text_of(entry, "id") : std::string(model);
   if (info.model.empty()) {

@@ -11,7 +11,7 @@
 namespace moeopt::bench {
 namespace {
 
-constexpr JsonLimits kLimits = {.bytes = std::size_t{1} << 20, .depth = 32, .nodes = 100'000};
+constexpr JsonLimits kEventLimits = {.bytes = std::size_t{1} << 20, .depth = 32, .nodes = 100'000};
 
 // Reads the document as it is parsed: building a tree would cost the client several times more for
 // every token that it receives.
@@ -143,7 +143,7 @@ class ChunkReader final : public JsonEvents {
 
 StreamEvent parse_stream_event(std::string_view data) {
   ChunkReader reader;
-  stream_json(data, "event", reader, kLimits);
+  stream_json(data, "event", reader, kEventLimits);
   return reader.take();
 }
 

@@ -2,14 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/fp8_blocks.h"
+
 namespace moeopt {
 namespace {
 
-constexpr std::int64_t kBlock = 128;  // of fp8 scales
-
 // Whether `extent` splits in equal parts, for fp8 in whole scale blocks.
 bool splits(std::int64_t extent, int ranks, bool quantised) {
-  return extent % ranks == 0 && (!quantised || (extent / ranks) % kBlock == 0);
+  return extent % ranks == 0 && (!quantised || (extent / ranks) % kFp8BlockSize == 0);
 }
 
 std::int64_t mlp_width(const ModelSpec& spec, const WeightSpec& weight) {
@@ -70,9 +70,9 @@ std::optional<std::string> against_blocks(const AttentionSpec& a, int ranks) {
       {"o", heads * a.v_head_dim},
   };
   for (const Matrix& matrix : matrices) {
-    if (matrix.rows % kBlock != 0) {
+    if (matrix.rows % kFp8BlockSize != 0) {
       return fmt::format("{} rows of {} a GPU cut an fp8 block of {}", matrix.rows, matrix.name,
-                         kBlock);
+                         kFp8BlockSize);
     }
   }
   return std::nullopt;

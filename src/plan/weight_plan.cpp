@@ -4,17 +4,16 @@
 
 #include <numeric>
 
+#include "checkpoint/fp8_blocks.h"
 #include "plan/sharding.h"
 
 namespace moeopt {
 namespace {
 
-constexpr std::int64_t kBlock = 128;  // of fp8 scales
-
 std::uint64_t scale_blocks(const Shape& shape) {
   std::uint64_t blocks = 1;
   for (const std::int64_t extent : shape.extents()) {
-    blocks *= static_cast<std::uint64_t>((extent + kBlock - 1) / kBlock);
+    blocks *= static_cast<std::uint64_t>((extent + kFp8BlockSize - 1) / kFp8BlockSize);
   }
   return blocks;
 }

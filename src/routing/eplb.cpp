@@ -4,16 +4,10 @@
 #include <numeric>
 #include <vector>
 
+#include "routing/gpu_packing.h"
+
 namespace moeopt {
 namespace {
-
-std::vector<std::size_t> heaviest_first(std::span<const double> weights) {
-  std::vector<std::size_t> order(weights.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order,
-                           [&](std::size_t a, std::size_t b) { return weights[a] > weights[b]; });
-  return order;
-}
 
 // Items into packs of equally many: each, heaviest first, to the lightest pack with room.
 std::vector<int> pack_evenly(std::span<const double> weights, int n_packs) {

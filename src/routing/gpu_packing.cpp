@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMostExchanges = 400;
 
+}  // namespace
+
 std::vector<std::size_t> heaviest_first(std::span<const double> weights) {
   std::vector<std::size_t> order(weights.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -19,8 +21,6 @@ std::vector<std::size_t> heaviest_first(std::span<const double> weights) {
                            [&](std::size_t a, std::size_t b) { return weights[a] > weights[b]; });
   return order;
 }
-
-}  // namespace
 
 GpuPacking::GpuPacking(std::span<const int> experts, std::span<const double> expected, int n_gpus,
                        int slots_per_gpu, int n_physical)

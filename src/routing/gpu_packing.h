@@ -10,6 +10,9 @@
 
 namespace moeopt {
 
+// Their indices by falling weight, equals in their order.
+std::vector<std::size_t> heaviest_first(std::span<const double> weights);
+
 // Loads that may come, each [n_experts] shares, with their weights.
 struct Scenarios {
   std::vector<std::vector<double>> rows;

@@ -8,7 +8,6 @@
 namespace moeopt::serve {
 namespace {
 
-constexpr std::size_t kMostText = std::size_t{64} << 20;  // the body's own limit is lower
 constexpr std::size_t kMostName = 256;
 constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
                                                     "tool"};

@@ -5,8 +5,7 @@
 namespace moeopt::serve {
 namespace {
 
-constexpr std::size_t kMostText = std::size_t{64} << 20;  // the body's own limit is lower
-constexpr std::size_t kMostIds = 1 << 24;
+constexpr std::size_t kMostPromptIds = 1 << 24;
 
 std::vector<std::int32_t> read_ids(const OrderedJson& value, std::string_view path) {
   std::vector<std::int32_t> ids;
@@ -32,7 +31,7 @@ void read_prompt(const OrderedJson& value, std::string_view path, CompletionRequ
   }
   if (value.empty()) refuse_field(path, "is empty");
   if (value.front().is_number()) {
-    read_array(value, path, kMostIds);
+    read_array(value, path, kMostPromptIds);
     into.prompts.emplace_back(read_ids(value, path));
     return;
   }
@@ -40,7 +39,7 @@ void read_prompt(const OrderedJson& value, std::string_view path, CompletionRequ
   for (std::size_t i = 0; i < value.size(); ++i) {
     const std::string where = fmt::format("{}[{}]", path, i);
     if (value[i].is_array()) {
-      into.prompts.emplace_back(read_ids(read_array(value[i], where, kMostIds), where));
+      into.prompts.emplace_back(read_ids(read_array(value[i], where, kMostPromptIds), where));
     } else {
       add_text(value[i], where);
     }

@@ -15,6 +15,8 @@
 
 namespace moeopt::serve {
 
+inline constexpr std::size_t kMostText = std::size_t{64} << 20;  // the body's own limit is lower
+
 // Each throws ApiError(400) naming `path` unless the value is of the kind and in the range.
 bool read_bool(const OrderedJson& value, std::string_view path);
 std::int64_t read_integer(const OrderedJson& value, std::string_view path, std::int64_t minimum,

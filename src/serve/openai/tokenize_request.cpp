@@ -5,8 +5,7 @@
 namespace moeopt::serve {
 namespace {
 
-constexpr std::size_t kMostText = std::size_t{64} << 20;  // the body's own limit is lower
-constexpr std::size_t kMostIds = std::size_t{1} << 20;
+constexpr std::size_t kMostDecodedIds = std::size_t{1} << 20;
 
 using T = TokenizeRequest;
 
@@ -44,7 +43,7 @@ Fields<T> make_tokenize_fields() {
 Fields<DetokenizeRequest> make_detokenize_fields() {
   using D = DetokenizeRequest;
   const auto tokens = [](const OrderedJson& value, std::string_view path, D& into) {
-    read_array(value, path, kMostIds);
+    read_array(value, path, kMostDecodedIds);
     for (std::size_t i = 0; i < value.size(); ++i) {
       into.tokens.push_back(static_cast<std::int32_t>(
           read_integer(value[i], fmt::format("{}[{}]", path, i), 0, INT32_MAX)));
@@ -54,7 +53,7 @@ Fields<DetokenizeRequest> make_detokenize_fields() {
       string_field<D>("model", 1024, &D::model, "A name that /v1/models lists."),
       {"tokens",
        schema_of({{"type", "array"},
-                  {"maxItems", kMostIds},
+                  {"maxItems", kMostDecodedIds},
                   {"items", {{"type", "integer"}, {"minimum", 0}}}},
                  "Token ids."),
        tokens, true},

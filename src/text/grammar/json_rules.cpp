@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "text/grammar/number_range.h"
+
 namespace moeopt {
 namespace {
 
@@ -10,7 +12,6 @@ constexpr int kMostBlanks = 2;
 constexpr int kMostIndentation = 40;
 // A double is written in fewer digits than these; with an exponent below 280 it stays finite.
 constexpr int kMostIntegerDigits = 20;
-constexpr int kMostFractionDigits = 20;
 
 constexpr std::string_view kEscapes = "\"\\/bfnrt";
 constexpr std::string_view kEscaped = "\"\\/\b\f\n\r\t";

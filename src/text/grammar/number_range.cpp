@@ -8,7 +8,6 @@ namespace moeopt {
 namespace {
 
 constexpr std::int64_t kUnboundedMagnitude = 999'999'999'999'999'999;
-constexpr int kMostFractionDigits = 20;
 
 // Rules for what is not negative; a sign before them makes the others.
 class Magnitudes {

@@ -9,6 +9,8 @@
 
 namespace moeopt {
 
+inline constexpr int kMostFractionDigits = 20;  // a double is written in fewer
+
 struct NumberBound {
   std::int64_t value;
   bool exclusive;

@@ -119,14 +119,14 @@ Value sum(Runtime& runtime, const Value& self, const CallArguments& args) {
   return total;
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kNumberFilters[] = {
     {"abs", absolute}, {"float", to_float}, {"int", to_int}, {"round", round}, {"sum", sum},
 };
 
 }  // namespace
 
 std::span<const Filter> number_filters() {
-  return kFilters;
+  return kNumberFilters;
 }
 
 }  // namespace moeopt::jinja

@@ -82,7 +82,7 @@ Value choose(Runtime& runtime, const Value& self, const CallArguments& args) {
   return make_list(runtime, std::move(out));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kSelectionFilters[] = {
     {"attr", attr},
     {"d", default_value},
     {"default", default_value},
@@ -96,7 +96,7 @@ constexpr Filter kFilters[] = {
 }  // namespace
 
 std::span<const Filter> selection_filters() {
-  return kFilters;
+  return kSelectionFilters;
 }
 
 }  // namespace moeopt::jinja

@@ -253,7 +253,7 @@ Value slice(Runtime& runtime, const Value& self, const CallArguments& args) {
   return make_list(runtime, std::move(slices));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kSequenceFilters[] = {
     {"batch", generated<batch>},
     {"count", length_filter},
     {"dictsort", dictsort},
@@ -274,7 +274,7 @@ constexpr Filter kFilters[] = {
 }  // namespace
 
 std::span<const Filter> sequence_filters() {
-  return kFilters;
+  return kSequenceFilters;
 }
 
 }  // namespace moeopt::jinja

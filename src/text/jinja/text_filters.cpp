@@ -25,7 +25,7 @@ Value string(Runtime& runtime, const Value& self, const CallArguments& args) {
 }
 
 template <std::string (*kMap)(std::string_view)>
-Value mapped(Runtime& runtime, const Value& self, const CallArguments& args) {
+Value mapped_filter(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "this filter", args, {});
   const Value text = soft_text(runtime, self);
   runtime.step_characters(text.view().size());
@@ -68,7 +68,7 @@ Value trim(Runtime& runtime, const Value& self, const CallArguments& args) {
                             true, true)));
 }
 
-Value replace(Runtime& runtime, const Value& self, const CallArguments& args) {
+Value replace_filter(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "replace", args, {"old", "new", "count"}, 2);
   const std::int64_t count = given.value(2) == nullptr ? -1 : given.integer(2, -1);
   return make_text(runtime,
@@ -147,7 +147,7 @@ Value force_escape(Runtime& runtime, const Value& self, const CallArguments& arg
   return make_text(runtime, escape_html(to_text(runtime, self)), true);
 }
 
-Value format(Runtime& runtime, const Value& self, const CallArguments& args) {
+Value format_filter(Runtime& runtime, const Value& self, const CallArguments& args) {
   if (!args.positional.empty() && !args.keyword.empty()) {
     runtime.fail("can't handle positional and keyword arguments at the same time");
   }
@@ -163,7 +163,7 @@ Value format(Runtime& runtime, const Value& self, const CallArguments& args) {
                    format_percent(runtime, text, make_dict(runtime, std::move(items))));
 }
 
-Value join(Runtime& runtime, const Value& self, const CallArguments& args) {
+Value join_filter(Runtime& runtime, const Value& self, const CallArguments& args) {
   const Arguments given(runtime, "join", args, {"d", "attribute"});
   const std::string separator = given.get(0) == nullptr ? "" : to_text(runtime, given.at(0));
   const Value path = given.value(1) == nullptr ? Value() : given.at(1);
@@ -210,30 +210,30 @@ Value tojson(Runtime& runtime, const Value& self, const CallArguments& args) {
   return make_text(runtime, dump_json(runtime, self, style));
 }
 
-constexpr Filter kFilters[] = {
-    {"capitalize", mapped<capitalize>},
+constexpr Filter kTextFilters[] = {
+    {"capitalize", mapped_filter<capitalize>},
     {"center", center},
     {"e", escape_filter},
     {"escape", escape_filter},
     {"forceescape", force_escape},
-    {"format", format},
+    {"format", format_filter},
     {"indent", indent},
-    {"join", join},
-    {"lower", mapped<to_lower>},
-    {"replace", replace},
+    {"join", join_filter},
+    {"lower", mapped_filter<to_lower>},
+    {"replace", replace_filter},
     {"safe", safe},
     {"string", string},
-    {"title", mapped<title_words>},
+    {"title", mapped_filter<title_words>},
     {"tojson", tojson},
     {"trim", trim},
-    {"upper", mapped<to_upper>},
+    {"upper", mapped_filter<to_upper>},
     {"wordcount", wordcount},
 };
 
 }  // namespace
 
 std::span<const Filter> text_filters() {
-  return kFilters;
+  return kTextFilters;
 }
 
 }  // namespace moeopt::jinja

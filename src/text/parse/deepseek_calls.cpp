@@ -18,10 +18,6 @@ constexpr std::string_view kFence = "```json\n";
 constexpr std::string_view kFenceEnd = "```";
 constexpr std::size_t kMostNameBytes = 256;
 
-bool is_space(char byte) {
-  return std::string_view(" \t\r\n").find(byte) != std::string_view::npos;
-}
-
 class DeepSeekMachine final : public ToolCallMachine {
  public:
   using ToolCallMachine::ToolCallMachine;
@@ -75,7 +71,7 @@ class DeepSeekMachine final : public ToolCallMachine {
 
   // One of two markers, after white space.
   void take_one_of(char byte, std::string_view one, std::string_view other) {
-    if (part_.empty() && is_space(byte)) {
+    if (part_.empty() && is_json_space(byte)) {
       if (holds_too_much()) return fail(byte);
       if (!announced_any_) held_ += byte;
       return;
@@ -152,7 +148,7 @@ class DeepSeekMachine final : public ToolCallMachine {
 
   void take_arguments(char byte) {
     if (state_ == State::kArgumentsBegin) {
-      if (is_space(byte) && !holds_too_much()) {
+      if (is_json_space(byte) && !holds_too_much()) {
         held_ += byte;
         return;
       }

@@ -156,8 +156,7 @@ class HermesMachine final : public ToolCallMachine {
   }
 
   void take_closing(char byte) {
-    const bool is_space = std::string_view(" \t\r\n").find(byte) != std::string_view::npos;
-    if (close_begun_ == 0 && is_space) return;
+    if (close_begun_ == 0 && is_json_space(byte)) return;
     switch (match(byte, kClose, close_begun_)) {
       case Matched::kPart:
         return;

@@ -3,9 +3,6 @@
 namespace moeopt {
 namespace {
 
-bool is_space(char byte) {
-  return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
-}
 bool is_digit(char byte) {
   return byte >= '0' && byte <= '9';
 }
@@ -23,13 +20,13 @@ JsonObjectScanner::Event JsonObjectScanner::take(char byte) {
       if (byte == '}') return close(byte);
       [[fallthrough]];
     case State::kName:
-      if (is_space(byte)) return Event::kNone;
+      if (is_json_space(byte)) return Event::kNone;
       if (byte != '"') return Event::kBad;
       state_ = State::kString;
       in_name_ = true;
       return open_.size() == 1 ? Event::kNameBegin : Event::kNone;
     case State::kColon:
-      if (is_space(byte)) return Event::kNone;
+      if (is_json_space(byte)) return Event::kNone;
       if (byte != ':') return Event::kBad;
       state_ = State::kValue;
       return Event::kNone;
@@ -37,10 +34,10 @@ JsonObjectScanner::Event JsonObjectScanner::take(char byte) {
       if (byte == ']') return close(byte);
       [[fallthrough]];
     case State::kValue:
-      if (is_space(byte)) return Event::kNone;
+      if (is_json_space(byte)) return Event::kNone;
       return begin_value(byte);
     case State::kAfterValue:
-      if (is_space(byte)) return Event::kNone;
+      if (is_json_space(byte)) return Event::kNone;
       if (byte != ',') return close(byte);
       state_ = open_.back() == '{' ? State::kName : State::kValue;
       return Event::kNone;

@@ -9,6 +9,10 @@
 
 namespace moeopt {
 
+inline bool is_json_space(char byte) {
+  return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r';
+}
+
 class JsonObjectScanner {
  public:
   static constexpr std::size_t kMostDepth = 64;
