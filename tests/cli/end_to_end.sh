@@ -71,12 +71,12 @@ expect "its figures" 0 "4 layers logged" "$program" routing stats "$log"
 expect "converted" 0 "records in" "$program" routing convert "$log" "$log.moer"
 expect "converted to a full disk" 8 "cannot be written" "$program" routing convert "$log" /dev/full
 expect "placed" 0 "balanced" "$program" placement --routing "$log.moer" --gpus 4 --out "$scratch/plan.json"
-expect "placed on a full disk" 8 "/dev/full" "$program" placement --routing "$log" --gpus 4 --out /dev/full
+expect "placed on a full disk" 8 "cannot write" bash -c "ulimit -f 1; '$program' placement --routing '$log' --gpus 4 --out '$scratch/big.json'"
 expect "simulated" 0 "are a simulation" "$program" placement --routing "$log" --gpus 2 --simulate 256,128 --batch 4
 expect "no routing log" 5 "no-such-log" "$program" routing stats "$scratch/no-such-log"
 : >"$scratch/empty"
 expect "an empty routing log" 6 "empty" "$program" routing stats "$scratch/empty"
-expect "a folder as routing log" 8 "directory" "$program" routing stats "$scratch"
+expect "a folder as routing log" 6 "not a regular file" "$program" routing stats "$scratch"
 expect "profile without prompts" 5 "no-such-prompts" "$program" profile "$tiny" --prompts "$scratch/no-such-prompts" --out "$scratch/profile"
 expect "profile of an empty file" 6 "no prompts" "$program" profile "$tiny" --prompts "$scratch/empty" --out "$scratch/profile"
 printf 'One\nTwo\n' >"$scratch/prompts"
