@@ -207,7 +207,7 @@ std::vector<Case> cases() {
   log.topics = 0.6;
   log.seed = 3;
   cases.push_back({"skewed, with topics", log, {e, 8, 1, 1, 0}});
-  cases.push_back({"skewed, with topics, copies", log, {e, 32, 1, 1, e / 4}});
+  cases.push_back({"skewed, with topics, copies", log, {e, 32, 1, 1, std::max(32, e / 4)}});
   return cases;
 }
 

@@ -123,6 +123,8 @@ class Report:
             f"the log costs {percent(overhead['median'])} of the time (median; 95% interval "
             f"{percent(overhead['low'])} to {percent(overhead['high'])})."
         )
+        if overhead["low"] <= 0 <= overhead["high"]:
+            self.say("That interval holds zero: these runs cannot tell the cost from the machine's noise.")
         if cpu := timing.get("overhead_cpu"):
             self.say(
                 f"In processor time, which other programs disturb less, it is {percent(cpu['median'])} "

@@ -132,6 +132,7 @@ BAD = route("r", 0, 1, [1, 2], [0.5, 0.5])
         (json.dumps(META) + "\n" + BAD.replace('"route"', '"surprise"') + "\n", ":2: .type"),
         (json.dumps(META) + "\n" + "{" + "\n" + BAD + "\n", ":2: not valid JSON"),
         (json.dumps(META) + "\n" + json.dumps({**META, "n_experts": 8}) + "\n" + BAD + "\n", ":2: a second header"),
+        (json.dumps(META) + "\n" + BAD + "\n" + json.dumps({**META, "schema": "moeopt-routing/2"}) + "\n", ":3: .schema"),
         (json.dumps(META) + "\n" + "x" * (40 << 20), "longer than"),
     ],
 )  # fmt: skip
