@@ -55,7 +55,7 @@ class RecordedRoutes : public testing::TestWithParam<std::string> {
   }
 
   int length() const { return static_cast<int>(golden_.prompt.size()); }
-  // Blocks of one whole sequence, for four at a time.
+  // Blocks of one whole sequence and a few more, for four at a time.
   ExecutionLimits limits() const {
     ExecutionLimits limits;
     limits.max_sequences = 4;
@@ -63,7 +63,7 @@ class RecordedRoutes : public testing::TestWithParam<std::string> {
     limits.max_logit_rows = 4;
     limits.max_model_len = length() + kExtra;
     limits.block_tokens = kBlockTokens;
-    limits.kv_blocks = (length() + kExtra + kBlockTokens - 1) / kBlockTokens;
+    limits.kv_blocks = extra_blocks_ + (length() + kExtra + kBlockTokens - 1) / kBlockTokens;
     limits.record_routes = true;
     return limits;
   }
@@ -147,6 +147,7 @@ class RecordedRoutes : public testing::TestWithParam<std::string> {
   ModelSpec spec_;
   std::unique_ptr<TensorSource> source_;
   std::vector<int> layers_;
+  int extra_blocks_ = 0;
 };
 
 // What came of a run of all requests.
@@ -217,6 +218,14 @@ TEST_P(RecordedRoutes, AreTransformersWhenComputedAgainAfterPreemption) {
   EXPECT_GT(told.counters.preemptions, 0u);
   EXPECT_GT(told.replayed, 0u);
   EXPECT_EQ(told.cached, 0u);
+}
+
+// With room for all, the step that comes too late for one has rows of the others behind its own.
+TEST_P(RecordedRoutes, AreTransformersBesideASequenceThatStops) {
+  extra_blocks_ = 40;
+  const Told told = run(true);
+  EXPECT_EQ(told.counters.preemptions, 0u);
+  EXPECT_EQ(told.replayed, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RecordedRoutes, testing::ValuesIn(golden_names()),
