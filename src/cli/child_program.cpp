@@ -13,6 +13,7 @@ namespace moeopt::cli {
 
 std::optional<int> run_child(const std::vector<std::string>& arguments) {
   std::vector<char*> raw;
+  raw.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) raw.push_back(const_cast<char*>(argument.c_str()));
   raw.push_back(nullptr);
   pid_t child = 0;
