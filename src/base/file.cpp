@@ -37,6 +37,23 @@ class FileDescriptor {
               verb, std::strerror(error));
 }
 
+// False: errno says why.
+bool write_fully(const FileDescriptor& descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(descriptor.get(), bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+  return true;
+}
+
+// A device or a pipe: a rename would put a file in its place.
+bool is_device(const std::filesystem::path& file) {
+  struct stat status {};
+  return ::stat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
 int open_for_reading(const std::filesystem::path& file) {
   // O_NONBLOCK: a FIFO put in a file's place must not hang the program.
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -88,28 +105,25 @@ std::string read_file(const std::filesystem::path& file, std::size_t limit_bytes
 }
 
 void write_file(const std::filesystem::path& file, std::span<const std::byte> bytes) {
+  if (is_device(file)) {
+    const FileDescriptor descriptor(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+    if (descriptor.get() < 0) refuse(file, "open", errno);
+    if (!write_fully(descriptor, bytes)) refuse(file, "write", errno);
+    return;
+  }
   const std::filesystem::path part = file.string() + ".part";
+  const auto give_up = [&] {
+    const int error = errno;
+    ::unlink(part.c_str());
+    refuse(file, "write", error);
+  };
   {
     const FileDescriptor descriptor(
         ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (descriptor.get() < 0) refuse(part, "create", errno);
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t put = ::write(descriptor.get(), bytes.data() + done, bytes.size() - done);
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) {
-        const int error = errno;
-        ::unlink(part.c_str());
-        refuse(file, "write", error);
-      }
-      done += static_cast<std::size_t>(put);
-    }
+    if (!write_fully(descriptor, bytes)) give_up();
   }
-  if (::rename(part.c_str(), file.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(part.c_str());
-    refuse(file, "write", error);
-  }
+  if (::rename(part.c_str(), file.c_str()) != 0) give_up();
 }
 
 FileIdentity identify_file(const std::filesystem::path& file) {

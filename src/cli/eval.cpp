@@ -130,7 +130,7 @@ int eval(const EvalFlags& flags) {
   out["backend"] = session.backend().name();
   if (routing) text += routing->finish(out);
   write_output(flags.json ? out.dump() + "\n" : text);
-  return 0;
+  return routing ? routing->exit_code() : 0;
 }
 
 }  // namespace

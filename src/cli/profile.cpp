@@ -1,5 +1,8 @@
 // `moeopt profile`: the same prompts without and with the routing log, in turn, so that the log's
-// cost is known by measurement; writes routing.moer and timing.json for python/moeopt_routing.
+// cost is known by measurement; writes routing.moer and timing.json, and has python/moeopt_routing
+// make the pictures and report.html of them.
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -7,11 +10,15 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "cli/child_program.h"
+#include "cli/counter_cost.h"
 #include "cli/routing_flags.h"
 #include "cli/session.h"
 #include "cli/settings_flags.h"
@@ -29,8 +36,11 @@ struct ProfileFlags {
   std::string layers = "all";
   int pairs = 5;
   int max_tokens = 200;
+  bool pictures = true;
   SettingsFlags settings;
 };
+
+constexpr const char* kReporter = "moeopt-routing";
 
 // A line is a text, or a JSON object with "question" or "prompt". Chat format where the model has
 // one.
@@ -63,13 +73,24 @@ std::vector<std::vector<std::int32_t>> read_prompts(const Session& session,
 
 struct Run {
   bool logged = false;
-  double wall_s = 0;
+  double wall_s = 0, cpu_s = 0;  // cpu_s: of all threads
   std::uint64_t prompt_tokens = 0, output_tokens = 0;
+  std::uint64_t steps = 0, expert_rows = 0;
+  CounterCost counters;
 
   double tokens_per_s() const {
     return static_cast<double>(prompt_tokens + output_tokens) / wall_s;
   }
 };
+
+double cpu_seconds() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
 
 // One run in a session of its own: off is off from the memory plan on. The log's file is closed
 // within the time of its run.
@@ -87,9 +108,9 @@ Run run_once(const ProfileFlags& flags, bool logged, const std::filesystem::path
   Run run;
   run.logged = logged;
   const auto start = std::chrono::steady_clock::now();
+  const double cpu_start_s = cpu_seconds();
   if (logged) {
-    RoutingHeader header = routing_header(session);
-    header.layers = select_layers(flags.layers, header.layers);
+    RoutingHeader header = routing_header(session, flags.layers);
     LogWriterOptions writer;
     writer.file = log_file;
     writer.format = LogFormat::kBinary;
@@ -110,11 +131,14 @@ Run run_once(const ProfileFlags& flags, bool logged, const std::filesystem::path
   while (session.engine().step()) {
   }
   nlohmann::ordered_json said;
-  if (log) log->finish(said);
+  std::string line;
+  if (log) line = log->finish(said);
   run.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (log && !said["routing_log"]["error"].get<std::string>().empty()) {
-    throw Error(ErrorCode::kIo, said["routing_log"]["error"].get<std::string>());
-  }
+  run.cpu_s = cpu_seconds() - cpu_start_s;
+  if (log && log->exit_code() != 0) throw Error(ErrorCode::kIo, line);
+  run.steps = session.engine().counters().steps;
+  run.expert_rows = session.engine().expert_counts().total();
+  if (!logged) run.counters = measure_counters(session.spec());
   return run;
 }
 
@@ -125,11 +149,22 @@ double median(std::vector<double> values) {
 }
 
 struct Overhead {
+  std::vector<double> pairs;
   double median = 0, low = 0, high = 0;
+
+  nlohmann::ordered_json json() const {
+    return {{"median", median}, {"low", low}, {"high", high}, {"pairs", pairs}};
+  }
 };
 
 // Of the pairs' ratios; the interval is a bootstrap of the median, 95%.
-Overhead overhead_of(const std::vector<double>& ratios) {
+Overhead overhead_of(const std::vector<Run>& runs, double Run::*seconds) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i + 1 < runs.size(); i += 2) {
+    const bool log_first = runs[i].logged;
+    ratios.push_back(runs[log_first ? i : i + 1].*seconds / (runs[log_first ? i + 1 : i].*seconds) -
+                     1);
+  }
   constexpr int kDraws = 2000;
   std::mt19937 random(1);
   std::vector<double> medians;
@@ -140,7 +175,59 @@ Overhead overhead_of(const std::vector<double>& ratios) {
     medians.push_back(median(std::move(sample)));
   }
   std::ranges::sort(medians);
-  return {median(ratios), medians[kDraws / 40], medians[kDraws - 1 - kDraws / 40]};
+  const double middle = median(ratios);
+  return {std::move(ratios), middle, medians[kDraws / 40], medians[kDraws - 1 - kDraws / 40]};
+}
+
+// The largest of the runs without the log.
+double counters_share(const std::vector<Run>& runs) {
+  double most = 0;
+  for (const Run& run : runs) {
+    if (run.logged) continue;
+    most = std::max(most, run.counters.share(run.expert_rows, run.steps, run.wall_s));
+  }
+  return most;
+}
+
+nlohmann::ordered_json timing_json(const ProfileFlags& flags, const std::vector<Run>& runs) {
+  nlohmann::ordered_json json;
+  json["model"] = flags.model;
+  json["program"] = program_name();
+  json["prompts"] = flags.prompts;
+  json["layers"] = flags.layers;
+  json["backend"] = flags.backend;
+  json["max_tokens"] = flags.max_tokens;
+  json["pairs"] = flags.pairs;
+  json["runs"] = nlohmann::ordered_json::array();
+  for (const Run& run : runs) {
+    json["runs"].push_back({{"logged", run.logged},
+                            {"wall_s", run.wall_s},
+                            {"cpu_s", run.cpu_s},
+                            {"prompt_tokens", run.prompt_tokens},
+                            {"output_tokens", run.output_tokens},
+                            {"tokens_per_s", run.tokens_per_s()}});
+  }
+  json["overhead"] = overhead_of(runs, &Run::wall_s).json();
+  json["overhead_cpu"] = overhead_of(runs, &Run::cpu_s).json();
+  const Run& plain = *std::ranges::find(runs, false, &Run::logged);
+  json["counters"] = {{"ns_per_row", plain.counters.ns_per_row},
+                      {"ns_per_step", plain.counters.ns_per_step},
+                      {"rows", plain.expert_rows},
+                      {"steps", plain.steps},
+                      {"share", counters_share(runs)}};
+  return json;
+}
+
+// The exit code of the Python package's program; 0 with a hint when it is not installed.
+int make_pictures(const std::filesystem::path& out) {
+  const std::string reporter = process_environment("MOEOPT_ROUTING").value_or(kReporter);
+  const auto code = run_child({reporter, "pictures", out.string()});
+  if (code) return *code;
+  write_output(
+      fmt::format("no pictures and no report.html: there is no program {}\n"
+                  "  pip install python/moeopt_routing && {} pictures {}\n",
+                  reporter, kReporter, out.string()));
+  return 0;
 }
 
 int profile(const ProfileFlags& flags) {
@@ -148,9 +235,10 @@ int profile(const ProfileFlags& flags) {
   std::error_code failed;
   std::filesystem::create_directories(out, failed);
   if (failed) throw_error(ErrorCode::kIo, "{}: {}", flags.out, failed.message());
-  run_once(flags, false, {});  // files into the page cache, the CPU to its speed: not counted
+  // Files into the page cache, the CPU to its speed: not counted. With the log, so that what is
+  // wrong with it shows at once.
+  run_once(flags, true, out / "routing.moer");
   std::vector<Run> runs;
-  std::vector<double> ratios;
   Progress progress("profile");
   for (int pair = 0; pair < flags.pairs; ++pair) {
     const bool log_first = pair % 2 == 1;  // neither gets the better place
@@ -158,38 +246,23 @@ int profile(const ProfileFlags& flags) {
       runs.push_back(run_once(flags, logged, out / "routing.moer"));
       progress.update(static_cast<double>(runs.size()) / (2.0 * flags.pairs), "");
     }
-    const Run& with = runs[runs.size() - (log_first ? 2 : 1)];
-    const Run& without = runs[runs.size() - (log_first ? 1 : 2)];
-    ratios.push_back(with.wall_s / without.wall_s - 1);
   }
-  const Overhead overhead = overhead_of(ratios);
-  nlohmann::ordered_json json;
-  json["model"] = flags.model;
-  json["program"] = program_name();
-  json["prompts"] = flags.prompts;
-  json["layers"] = flags.layers;
-  json["pairs"] = flags.pairs;
-  json["runs"] = nlohmann::ordered_json::array();
-  for (const Run& run : runs) {
-    json["runs"].push_back({{"logged", run.logged},
-                            {"wall_s", run.wall_s},
-                            {"prompt_tokens", run.prompt_tokens},
-                            {"output_tokens", run.output_tokens},
-                            {"tokens_per_s", run.tokens_per_s()}});
-  }
-  json["overheads"] = ratios;
-  json["overhead"] = {{"median", overhead.median}, {"low", overhead.low}, {"high", overhead.high}};
-  const std::string text = json.dump(2) + "\n";
+  const auto json = timing_json(flags, runs);
+  const std::string text =
+      json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   write_file(out / "timing.json", std::as_bytes(std::span(text)));
-  write_output(
-      fmt::format("overhead of the log {:.2f}% (95%: {:.2f}% to {:.2f}%) over {} pairs of runs, "
-                  "{:.0f} tokens/s without\n"
-                  "{} and routing.moer are written; `moeopt-routing report` of "
-                  "python/moeopt_routing makes the pictures\n",
-                  100 * overhead.median, 100 * overhead.low, 100 * overhead.high, flags.pairs,
-                  std::ranges::find(runs, false, &Run::logged)->tokens_per_s(),
-                  (out / "timing.json").string()));
-  return 0;
+  const auto said = [](const Overhead& overhead) {
+    return fmt::format("{:.2f}% (95%: {:.2f}% to {:.2f}%)", 100 * overhead.median,
+                       100 * overhead.low, 100 * overhead.high);
+  };
+  write_output(fmt::format(
+      "overhead of the log over {} pairs of runs: {} of the time, {} of the processor time\n"
+      "{:.0f} tokens/s without; the counters that are always on take {:.3f}% of the time\n"
+      "{}\n{}\n",
+      flags.pairs, said(overhead_of(runs, &Run::wall_s)), said(overhead_of(runs, &Run::cpu_s)),
+      std::ranges::find(runs, false, &Run::logged)->tokens_per_s(), 100 * counters_share(runs),
+      (out / "routing.moer").string(), (out / "timing.json").string()));
+  return flags.pictures ? make_pictures(out) : 0;
 }
 
 }  // namespace
@@ -197,16 +270,17 @@ int profile(const ProfileFlags& flags) {
 void add_profile(CLI::App& program, int& exit_code) {
   auto flags = std::make_shared<ProfileFlags>();
   CLI::App* verb = program.add_subcommand(
-      "profile", "Record the routing of prompts, and measure what that costs");
+      "profile", "Record the routing of prompts, measure what that costs, draw what it says");
   verb->add_option("model", flags->model, "Folder or name")->required()->envname("MOEOPT_MODEL");
   verb->add_option("--prompts", flags->prompts, "A prompt a line: text, or JSON with \"question\"")
       ->required()
       ->type_name("FILE");
-  verb->add_option("--out", flags->out, "Folder for routing.moer and timing.json")
+  verb->add_option("--out", flags->out, "Folder for the log, timing.json, pictures and report.html")
       ->type_name("DIR");
   verb->add_option("--layers", flags->layers, "Layers to record: all, or a list such as 0,2,5-7");
   verb->add_option("--pairs", flags->pairs, "Runs without, and as many with the log")
       ->check(CLI::Range(1, 1000));
+  verb->add_flag("!--no-pictures", flags->pictures, "Write routing.moer and timing.json alone");
   verb->add_option("--max-tokens", flags->max_tokens, "Of each answer")->check(CLI::PositiveNumber);
   verb->add_option("--backend", flags->backend, "cpu, or reference (slow, the specification)")
       ->check(CLI::IsMember({"cpu", "reference", "cuda"}))

@@ -32,7 +32,9 @@ void print_error(const std::string& what, const std::string& hint) {
 }  // namespace
 
 int run_program(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write, not the end of the program
+  // A closed pipe and a limit on file sizes are errors of write, not the end of the program.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   int result = 0;
   CLI::App program(kDescription, "moeopt");
   program.footer(kFooter);

@@ -48,7 +48,7 @@ LogFormat format_of(const std::string& name, const std::string& file) {
 
 }  // namespace
 
-RoutingHeader routing_header(const Session& session) {
+RoutingHeader routing_header(const Session& session, std::string_view layers) {
   const ModelSpec& spec = session.spec();
   RoutingHeader header;
   header.model = session.folder().name;
@@ -56,6 +56,10 @@ RoutingHeader routing_header(const Session& session) {
   header.started = utc_now();
   header.n_layers = static_cast<int>(spec.layers.size());
   header.layers = moe_layers(spec);
+  if (header.layers.empty()) {
+    throw_error(ErrorCode::kUsage, "no routing to record: {} has no MoE layers", header.model);
+  }
+  header.layers = select_layers(layers, header.layers);
   for (const LayerSpec& layer : spec.layers) {
     if (!layer.moe) continue;
     header.n_experts = std::max(header.n_experts, layer.moe->n_experts);
@@ -107,6 +111,15 @@ std::string RoutingLog::finish(nlohmann::ordered_json& out) {
   return line + "\n";
 }
 
+void RoutingLog::finish_aloud() {
+  nlohmann::ordered_json unused;
+  fmt::print(stderr, "{}", finish(unused));
+}
+
+int RoutingLog::exit_code() const {
+  return recorder_.state().error.empty() ? 0 : moeopt::exit_code(ErrorCode::kIo);
+}
+
 void RoutingFlags::add_to(CLI::App& verb) {
   const char* group = "Routing log";
   verb.add_option("--routing-log", file_, "Record which expert each token goes to")
@@ -132,11 +145,7 @@ void RoutingFlags::add_to(CLI::App& verb) {
 
 std::unique_ptr<RoutingLog> RoutingFlags::start(Session& session) const {
   if (!wanted()) return nullptr;
-  RoutingHeader header = routing_header(session);
-  if (header.layers.empty()) {
-    throw_error(ErrorCode::kUsage, "--routing-log: {} has no MoE layers", header.model);
-  }
-  header.layers = select_layers(layers_, header.layers);
+  RoutingHeader header = routing_header(session, layers_);
   header.sampled = sample_;
   header.model = process_environment("MOEOPT_LOG_MOE_MODEL_ID").value_or(header.model);
   if (const auto seed = process_environment("MOEOPT_LOG_MOE_SEED")) header.seed = seed_from(*seed);

@@ -3,8 +3,8 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
+#include <string_view>
 
 #include "cli/session.h"
 #include "routing/recorder.h"
@@ -28,6 +28,10 @@ class RoutingLog {
   RoutingRecorder& recorder() { return recorder_; }
   // Closes the file; adds {"routing_log": {...}} to `out` and returns a line for people.
   std::string finish(nlohmann::ordered_json& out);
+  // finish() with its line on standard error.
+  void finish_aloud();
+  // Of a recording that an error ended (a full disk): the error's exit code, else 0.
+  int exit_code() const;
 
  private:
   void close();
@@ -54,7 +58,8 @@ class RoutingFlags {
   std::uint64_t rotate_mib_ = 4096;
 };
 
-// What a log's header says of a model that is ready to run.
-RoutingHeader routing_header(const Session& session);
+// What the header of a log of these layers ("all", "0,2,5-7") says of a model that is ready to run.
+// Error(kUsage): no such layers, or a model without experts.
+RoutingHeader routing_header(const Session& session, std::string_view layers = "all");
 
 }  // namespace moeopt::cli

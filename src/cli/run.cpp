@@ -112,6 +112,7 @@ int run(RunFlags& flags) {
     const auto make_request = [&] { return flags.sampling.request(session.defaults()); };
     const auto routing = flags.routing.start(session);
     const int code = chat_loop(session, make_request, flags.system);
+    if (routing) routing->finish_aloud();
     if (flags.report) write_output("\n" + report_text(report_of(session)));
     return code;
   }
@@ -125,7 +126,10 @@ int run(RunFlags& flags) {
   }
   session.start();
   const auto routing = flags.routing.start(session);
-  return answer(flags, session, std::move(request));
+  const int code = answer(flags, session, std::move(request));
+  if (!routing) return code;
+  routing->finish_aloud();
+  return code != 0 ? code : routing->exit_code();
 }
 
 }  // namespace

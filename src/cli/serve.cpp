@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -51,8 +52,8 @@ std::string url_of(const ServeFlags& flags, int port) {
   return fmt::format("http://{}{}{}:{}", v6 ? "[" : "", flags.http.host, v6 ? "]" : "", port);
 }
 
-std::shared_ptr<const serve::ServedModel> served_model(const ServeFlags& flags, Session& session,
-                                                       const LoadedChatTemplate* chat_template) {
+std::shared_ptr<serve::ServedModel> served_model(const ServeFlags& flags, Session& session,
+                                                 const LoadedChatTemplate* chat_template) {
   auto model = std::make_shared<serve::ServedModel>();
   model->names = flags.served_names;
   if (model->names.empty()) model->names.push_back(session.folder().name);
@@ -122,25 +123,32 @@ int serve_model(ServeFlags& flags) {
   const std::optional<LoadedChatTemplate> own = own_template(flags, session);
 
   std::unique_ptr<RoutingLog> routing;  // ends after the server and before the session
-  serve::Server server(flags.http, std::move(app), &log);
-  loading = &server.app();
-  server.start();
+  std::optional<serve::Server> server;
+  server.emplace(flags.http, std::move(app), &log);
+  loading = &server->app();
+  server->start();
   if (open_to_all) {
     log::warning("{} can be reached from other machines and asks for no key (--api-key-file)",
                  flags.http.host);
   }
   session.start();
   routing = flags.routing.start(session);
-  server.app().set_model(served_model(flags, session, own ? &*own : session.chat_template()));
+  const auto model = served_model(flags, session, own ? &*own : session.chat_template());
+  if (routing) {
+    model->routing_log = [&recorder = routing->recorder()] { return recorder.state(); };
+  }
+  server->app().set_model(model);
   signals.set_graceful();
   fmt::print(stderr, "{} serving {} on {}\n", styled(stderr, Style::kGood, "ready:"),
              flags.served_names.empty() ? session.folder().name : flags.served_names.front(),
-             url_of(flags, server.port()));
+             url_of(flags, server->port()));
   signals.wait_for_end();
   fmt::print(stderr, "ending: running requests have {:g} s (again to end at once)\n",
              flags.drain_timeout_s);
-  const bool in_time = server.shut_down(to_ms(flags.drain_timeout_s));
+  const bool in_time = server->shut_down(to_ms(flags.drain_timeout_s));
   if (!in_time) fmt::print(stderr, "requests that were still running were ended\n");
+  server.reset();
+  if (routing) routing->finish_aloud();
   return 0;
 }
 

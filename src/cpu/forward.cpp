@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/expert_choices.h"
 #include "base/check.h"
 
 namespace moeopt::cpu {
@@ -173,7 +174,7 @@ void Forward::feed_forward(const ForwardStep& step, int layer) {
 
   const std::size_t stride = step.expert_counts.size() / spec_.layers.size();
   const auto counts = step.expert_counts.subspan(static_cast<std::size_t>(layer) * stride, stride);
-  for (const std::int32_t expert : routing.experts) counts[static_cast<std::size_t>(expert)] += 1;
+  count_choices(routing.experts, counts);
   const auto used = std::ranges::count_if(counts, [](std::uint32_t n) { return n > 0; });
   count_fp8(w.moe.experts.front().gate, 3 * static_cast<std::uint64_t>(used));
   if (spec.moe->shared_intermediate > 0) count_fp8(w.moe.shared.gate, 3);

@@ -11,7 +11,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kExpertsEvery{100}, kWindow{1000};
+constexpr milliseconds kExpertsEvery{100};
 
 std::uint64_t n_finished(const EngineCounters& counters) {
   return counters.finished_stop + counters.finished_length + counters.finished_cancelled +
@@ -21,12 +21,11 @@ std::uint64_t n_finished(const EngineCounters& counters) {
 }  // namespace
 
 EngineService::EngineService(std::unique_ptr<Engine> engine, const Options& options)
-    : options_(options), engine_(std::move(engine)) {
+    : options_(options),
+      engine_(std::move(engine)),
+      experts_(engine_->expert_counts(), Clock::now()) {
   engine_->set_queue_timeout(options_.queue_timeout);
   engine_->set_observer([this] { publish(); });
-  window_base_ = engine_->expert_counts();
-  published_.experts = published_.experts_window = window_base_;
-  window_began_ = experts_copied_ = Clock::now();
   engine_->fill(published_);
   thread_ = std::thread([this] { work(); });
   watchdog_ = std::thread([this] { watch(); });
@@ -97,6 +96,8 @@ milliseconds EngineService::silent_for() const {
 EngineSnapshot EngineService::snapshot() const {
   const std::lock_guard lock(mutex_);
   EngineSnapshot copy = published_;
+  copy.experts = experts_.total();
+  copy.experts_window = experts_.at(Clock::now());
   for (const Submitted& waiting : submitted_) copy.waiting += waiting.request.n;
   copy.silent_for = silent_for();
   if (ended_) {
@@ -164,13 +165,8 @@ void EngineService::publish() {
   sign_of_life_ = now;
   const bool idle = published_.running + published_.waiting == 0;
   const bool same_ends = finished == n_finished(published_.counters);
-  if (!idle && same_ends && now - experts_copied_ < kExpertsEvery) return;
-  published_.experts = engine_->expert_counts();
-  experts_copied_ = now;
-  if (now - window_began_ < kWindow) return;
-  published_.experts_window = published_.experts.since(window_base_);
-  window_base_ = published_.experts;
-  window_began_ = now;
+  if (!idle && same_ends && now - experts_.updated() < kExpertsEvery) return;
+  experts_.update(engine_->expert_counts(), now);
 }
 
 void EngineService::watch() {

@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/engine_snapshot.h"
 #include "engine/request.h"
+#include "routing/counts_window.h"
 
 namespace moeopt {
 
@@ -75,8 +76,7 @@ class EngineService {
   bool ended_ = false;
   EngineSnapshot published_;
   std::optional<Clock::time_point> sign_of_life_;  // none while the engine has nothing to do
-  ExpertCounts window_base_{{}};
-  Clock::time_point window_began_, experts_copied_;
+  CountsWindow experts_;
 
   std::thread thread_, watchdog_;  // last: they use everything above
 };

@@ -60,7 +60,7 @@ struct EngineSnapshot {
   int blocks_free = 0, blocks_live = 0, blocks_cached = 0, blocks_total = 0;
   Backend::Counters backend;
   StepTimeHistogram step_time;
-  // Rows per layer and expert: since the start, and in the last whole second or more of work.
+  // Rows per layer and expert: since the start, and in the last ten seconds (CountsWindow).
   ExpertCounts experts{{}};
   ExpertCounts experts_window{{}};
   // Time since the engine's last sign of life while it has work; 0 when it has none.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -48,6 +49,17 @@ void count_spans(const RequestRoutes& routes, const StatisticsOptions& options,
     if (span.phase == RoutePhase::kPrefill) out.prefill_tokens += span.n_tokens;
     if (span.phase == RoutePhase::kDecode) out.decode_tokens += span.n_tokens;
   }
+}
+
+// A part's totals are of the whole recording up to its end: the largest of a recording's count.
+void add_stated(const RoutingHeader& header, const RoutingTotals& stated, std::size_t file,
+                std::map<std::string, RoutingTotals>& recordings) {
+  const std::string name =
+      header.started.empty() ? fmt::format("file {}", file) : header.started + header.program;
+  RoutingTotals& totals = recordings[name];
+  totals.dropped_requests = std::max(totals.dropped_requests, stated.dropped_requests);
+  totals.dropped_tokens = std::max(totals.dropped_tokens, stated.dropped_tokens);
+  totals.unsampled_requests = std::max(totals.unsampled_requests, stated.unsampled_requests);
 }
 
 class TokenCounter {
@@ -119,6 +131,7 @@ LogStatistics read_statistics(std::span<const std::filesystem::path> files,
                               const StatisticsOptions& options) {
   LogStatistics out;
   RequestRoutes routes;
+  std::map<std::string, RoutingTotals> recordings;
   // The first pass says how many tokens there are, so that the second knows its windows.
   for (std::size_t i = 0; i < files.size(); ++i) {
     const auto reader = open_routing_log(files[i]);
@@ -130,10 +143,12 @@ LogStatistics read_statistics(std::span<const std::filesystem::path> files,
     while (reader->next(routes)) count_spans(routes, options, out);
     out.records += reader->records();
     out.truncated = out.truncated || reader->truncated();
-    if (!reader->stated()) continue;
-    out.stated.dropped_requests += reader->stated()->dropped_requests;
-    out.stated.dropped_tokens += reader->stated()->dropped_tokens;
-    out.stated.unsampled_requests += reader->stated()->unsampled_requests;
+    if (reader->stated()) add_stated(reader->header(), *reader->stated(), i, recordings);
+  }
+  for (const auto& [recording, totals] : recordings) {
+    out.stated.dropped_requests += totals.dropped_requests;
+    out.stated.dropped_tokens += totals.dropped_tokens;
+    out.stated.unsampled_requests += totals.unsampled_requests;
   }
   TokenCounter counter(options, out);
   for (const std::filesystem::path& file : files) {

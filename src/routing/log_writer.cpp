@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -37,7 +38,12 @@ void RoutingLogWriter::open_part() {
     throw_error(ErrorCode::kIo, "{}: cannot be opened for writing: {}", path, std::strerror(errno));
   }
   part_bytes_ = 0;
-  write_bytes(encoder_->header(header_));
+  try {
+    write_bytes(encoder_->header(header_));
+  } catch (const Error&) {
+    if (header_.part > 0) ::unlink(path.c_str());  // of no use, and an error to readers
+    throw;
+  }
 }
 
 void RoutingLogWriter::write_bytes(std::string_view bytes) {
@@ -46,14 +52,23 @@ void RoutingLogWriter::write_bytes(std::string_view bytes) {
     const ssize_t n = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
+      const int failure = errno;
+      cut_torn_record();
       throw_error(ErrorCode::kIo, "{}: writing failed: {}", part_path().string(),
-                  std::strerror(errno));
+                  std::strerror(failure));
     }
     done += static_cast<std::size_t>(n);
   }
   part_bytes_ += bytes.size();
   const std::lock_guard lock(mutex_);
   state_.bytes_written += bytes.size();
+}
+
+// Back to the last whole record; what is no regular file keeps its end.
+void RoutingLogWriter::cut_torn_record() {
+  if (::ftruncate(descriptor_, static_cast<off_t>(part_bytes_)) != 0) {
+    log::debug("{}: ends within a record", part_path().string());
+  }
 }
 
 bool RoutingLogWriter::submit(RequestRoutes routes) {
@@ -122,26 +137,29 @@ void RoutingLogWriter::write_request(const RequestRoutes& routes) {
 
 void RoutingLogWriter::work() {
   std::unique_lock lock(mutex_);
+  std::optional<RequestRoutes> writing;
   try {
     while (true) {
       changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
       if (queue_.empty()) break;
-      const RequestRoutes routes = std::move(queue_.front());
+      writing = std::move(queue_.front());
       queue_.pop_front();
-      const std::size_t bytes = routes.bytes();
+      const std::size_t bytes = writing->bytes();
       lock.unlock();
-      write_request(routes);
+      write_request(*writing);
+      writing.reset();
       lock.lock();
       queued_bytes_ -= bytes;
     }
     const RoutingTotals totals = state_.totals;
     lock.unlock();
     write_bytes(encoder_->totals(totals));
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {  // the disk's, or no memory
     log::error("the routing log ends here: {}", error.what());
     if (!lock.owns_lock()) lock.lock();
     state_.error = error.what();
-    state_.totals.dropped_requests += queue_.size() + 1;  // the one being written, too
+    if (writing) queue_.push_front(std::move(*writing));
+    state_.totals.dropped_requests += queue_.size();
     for (const RequestRoutes& routes : queue_) state_.totals.dropped_tokens += routes.tokens();
     queue_.clear();
     queued_bytes_ = 0;

@@ -55,7 +55,8 @@ class RoutingLogWriter {
   void work();
   void write_request(const RequestRoutes& routes);
   void open_part();
-  void write_bytes(std::string_view bytes);  // Error(kIo)
+  void write_bytes(std::string_view bytes);  // all or, after an Error(kIo), none of them
+  void cut_torn_record();
   std::filesystem::path part_path() const;
 
   const LogWriterOptions options_;

@@ -9,12 +9,12 @@
 
 namespace moeopt {
 
-// Rates measured on H200 GPUs of one host with NVLink (bench/gpu, docs/routing.md says how); each
-// can be replaced.
+// Rates measured on H200 GPUs of one host with NVLink (docs/routing.md says how); each can be
+// replaced.
 struct SimulatedMachine {
-  double memory_bytes_per_s = 4.6e12;  // reading weights
-  double flops = 720e12;               // bf16 products
-  double link_bytes_per_s = 309e9;     // all-to-all, per GPU and direction
+  double memory_bytes_per_s = 4.6e12;  // reading 300 MB and more of weights in a launch
+  double flops = 720e12;               // bf16 products of 4096^3 in cuBLAS
+  double link_bytes_per_s = 309e9;     // all-to-all push from 28 blocks, per GPU
   double round_us = 6.7;               // one small message to every peer and back
 };
 

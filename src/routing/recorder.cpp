@@ -46,7 +46,6 @@ RoutingRecorder::Open& RoutingRecorder::open(const RouteRun& run) {
   open.sampled = is_sampled(key);
   if (!open.sampled) return open;
   open.routes.prompt_tokens = static_cast<std::uint32_t>(run.n_prompt);
-  open.routes.cached_tokens = static_cast<std::uint32_t>(run.first_position);
   ++n_named_;
   std::string& id = open.routes.id;
   if (options_.request_id.empty()) {
@@ -83,6 +82,11 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
   const auto top_k = static_cast<std::size_t>(step.top_k);
   MOEOPT_CHECK(step.top_k == header_.top_k);
   RequestRoutes& routes = open.routes;
+  const auto first = static_cast<std::uint32_t>(run.first_position);
+  if (first > open.next_position) {  // at admission, or again after a preemption
+    routes.cached_tokens += first - open.next_position;
+    open.next_position = first;
+  }
   for (int t = 0; t < run.n_tokens; ++t) {
     const auto position = static_cast<std::uint32_t>(run.first_position + t);
     const bool replayed = position < open.next_position;
@@ -92,8 +96,8 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
     open.next_position = std::max(open.next_position, position + 1);
     const auto row = static_cast<std::size_t>(run.first_row) + static_cast<std::size_t>(t);
     for (const std::size_t layer : logged_) {
-      const std::size_t first = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
-      for (std::size_t slot = first; slot < first + top_k; ++slot) {
+      const std::size_t begin = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
+      for (std::size_t slot = begin; slot < begin + top_k; ++slot) {
         const std::int16_t id = step.ids[slot];
         const std::uint16_t weight = to_f16(step.weights[slot]).bits;
         if ((weight & 0x7c00u) == 0x7c00u) {  // the model broke here, its request ends in an error

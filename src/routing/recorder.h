@@ -39,7 +39,7 @@ class RoutingRecorder final : public RouteSink {
  private:
   struct Open {
     RequestRoutes routes;
-    std::uint32_t next_position = 0;  // positions below were computed
+    std::uint32_t next_position = 0;  // positions below were computed, or came from the cache
     std::size_t bytes = 0;            // counted in open_bytes_
     std::uint64_t tokens = 0;
     bool sampled = true;

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "engine/engine_service.h"
 #include "plan/optimisations.h"
+#include "routing/log_writer.h"
 #include "serve/openai/grammar_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -33,6 +34,7 @@ struct ServedModel {
   EngineService* engine = nullptr;
   // With their counters read now.
   std::function<std::vector<OptimisationState>()> optimisations;
+  std::function<RoutingLogWriter::State()> routing_log;  // empty: nothing is recorded
   std::shared_ptr<GrammarCache> grammars = std::make_shared<GrammarCache>();
 
   const std::string& name() const { return names.front(); }

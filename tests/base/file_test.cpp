@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdlib>
@@ -74,6 +75,21 @@ TEST_F(FileTest, WritesWholeFilesAlone) {
   fs::create_directories(taken / "full");
   EXPECT_EQ(refusal(taken, [&] { write_file(taken, {}); }), ErrorCode::kIo);
   EXPECT_FALSE(fs::exists(taken.string() + ".part"));
+}
+
+// A pipe, not /dev/full: the wrong code would replace what the whole machine uses.
+TEST_F(FileTest, WritesIntoAPipeAndLeavesIt) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  write_file(pipe, std::as_bytes(std::span("12345", 5)));
+  std::string got(5, ' ');
+  EXPECT_EQ(::read(reader, got.data(), got.size()), 5);
+  EXPECT_EQ(got, "12345");
+  ::close(reader);
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_FALSE(fs::exists(pipe.string() + ".part"));
 }
 
 TEST_F(FileTest, RefusesWhatIsNotARegularFile) {

@@ -60,6 +60,31 @@ expect "tokenize" 0 '"ids":\[[0-9,]+\]' "$program" tokenize "$tiny" --text "Hell
 expect "full disk" 8 "cannot write" bash -c "'$program' run '$tiny' --chat x >/dev/full"
 expect "closed pipe" 0 "." bash -c "set +o pipefail; '$program' run '$tiny' --chat x 2>/dev/null | head -c 1"
 
+# Routing logs: what goes wrong says so before or after the answer, never in its place.
+log=$scratch/log
+expect "routing log on a full disk" 8 "/dev/full: writing failed" "$program" run "$tiny" --chat x --routing-log /dev/full
+expect "routing log nowhere" 8 "no-such-folder" "$program" run "$tiny" --chat x --routing-log /no-such-folder/log
+expect "routing layers of no model" 2 "its MoE layers are 0,1,2,3" "$program" run "$tiny" --chat x --routing-log "$log" --routing-layers 9
+expect "a routing log" 0 "tokens of 1 requests" "$program" run "$tiny" --chat x --max-tokens 8 --routing-log "$log"
+expect "it is whole" 0 "no complaints" "$program" routing check "$log"
+expect "its figures" 0 "4 layers logged" "$program" routing stats "$log"
+expect "converted" 0 "records in" "$program" routing convert "$log" "$log.moer"
+expect "converted to a full disk" 8 "cannot be written" "$program" routing convert "$log" /dev/full
+expect "placed" 0 "balanced" "$program" placement --routing "$log.moer" --gpus 4 --out "$scratch/plan.json"
+expect "placed on a full disk" 8 "cannot write" bash -c "ulimit -f 1; '$program' placement --routing '$log' --gpus 4 --out '$scratch/big.json'"
+expect "simulated" 0 "are a simulation" "$program" placement --routing "$log" --gpus 2 --simulate 256,128 --batch 4
+expect "no routing log" 5 "no-such-log" "$program" routing stats "$scratch/no-such-log"
+: >"$scratch/empty"
+expect "an empty routing log" 6 "empty" "$program" routing stats "$scratch/empty"
+expect "a folder as routing log" 6 "not a regular file" "$program" routing stats "$scratch"
+expect "profile without prompts" 5 "no-such-prompts" "$program" profile "$tiny" --prompts "$scratch/no-such-prompts" --out "$scratch/profile"
+expect "profile of an empty file" 6 "no prompts" "$program" profile "$tiny" --prompts "$scratch/empty" --out "$scratch/profile"
+printf 'One\nTwo\n' >"$scratch/prompts"
+expect "profile without the package" 0 "no pictures and no report.html" env MOEOPT_ROUTING=/no-such-program "$program" \
+  profile "$tiny" --prompts "$scratch/prompts" --out "$scratch/profile" --pairs 1 --max-tokens 4
+expect "a profile's timing" 0 '"share"' cat "$scratch/profile/timing.json"
+expect "a profile into a file" 8 "empty" "$program" profile "$tiny" --prompts "$scratch/prompts" --out "$scratch/empty"
+
 # The same seed gives the same text, and another one another.
 sample() { "$program" run "$tiny" --prompt "The" --temperature 1.5 --max-tokens 40 --seed "$1" --ignore-eos 2>/dev/null </dev/null; }
 [ "$(sample 1)" = "$(sample 1)" ] || { echo "FAIL seed 1 twice differs"; n_failed=$((n_failed + 1)); }

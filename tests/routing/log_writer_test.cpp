@@ -134,14 +134,16 @@ TEST_P(WriterTest, FullDiskEndsTheRecordingAlone) {
   const pid_t child = ::fork();
   if (child == 0) {
     std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{20'000, 20'000};
+    const rlimit limit{100'000, 100'000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     RoutingLogWriter writer(options_of(file.path(), GetParam()), header);
     for (unsigned i = 0; i < 200; ++i) writer.submit(random_request(header, "r", 50, 50, i));
     writer.close();
     const RoutingLogWriter::State state = writer.state();
     const bool good = !state.error.empty() && !writer.submit({}) &&
-                      state.totals.requests + state.totals.dropped_requests == 200;
+                      state.totals.requests + state.totals.dropped_requests == 200 &&
+                      state.totals.tokens + state.totals.dropped_tokens == 200 * 100 &&
+                      state.bytes_written == std::filesystem::file_size(file.path());
     ::_exit(good ? 0 : 1);
   }
   int status = 0;
@@ -149,6 +151,8 @@ TEST_P(WriterTest, FullDiskEndsTheRecordingAlone) {
   EXPECT_EQ(status, 0);
   const ReadLog log = read_all(file.path());
   EXPECT_GT(log.records, 0u);
+  EXPECT_FALSE(log.truncated);  // the torn record was cut off
+  for (const RequestRoutes& request : log.requests) EXPECT_EQ(request.tokens(), 100u);
 }
 
 TEST_P(WriterTest, AfterKillTheReaderFindsEveryFullRecord) {

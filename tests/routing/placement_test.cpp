@@ -180,13 +180,20 @@ struct Case {
   PlacementShape shape;
 };
 
+// Sanitizers look for their own mistakes on logs too small for a comparison to mean anything.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 std::vector<Case> cases() {
   std::vector<Case> cases;
   GeneratedLog log;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  log.n_layers = 2;
-  log.n_experts = 64;
-#endif
+  if (kSanitized) {
+    log.n_layers = 2;
+    log.n_experts = 64;
+  }
   const int e = log.n_experts;
   log.wander = 0.0;
   cases.push_back({"still", log, {e, 8, 1, 1, 0}});
@@ -195,12 +202,12 @@ std::vector<Case> cases() {
   log.seed = 2;
   cases.push_back({"wandering", log, {e, 8, 1, 1, 0}});
   cases.push_back({"wandering, copies", log, {e, 8, 1, 1, e / 8}});
-  cases.push_back({"wandering, two hosts with groups", log, {e, 16, 2, 8, e / 8}});
+  cases.push_back({"wandering, two hosts with groups", log, {e, 16, 2, 8, std::max(16, e / 8)}});
   log.zipf = 1.0;
   log.topics = 0.6;
   log.seed = 3;
   cases.push_back({"skewed, with topics", log, {e, 8, 1, 1, 0}});
-  cases.push_back({"skewed, with topics, copies", log, {e, 32, 1, 1, e / 4}});
+  cases.push_back({"skewed, with topics, copies", log, {e, 32, 1, 1, std::max(32, e / 4)}});
   return cases;
 }
 
@@ -224,6 +231,7 @@ TEST(BalancedPlacement, IsNoWorseThanEplbOnTheHeldOutHalf) {
                   result.held_out.mean_max_over_mean, result.held_out.worst_max_over_mean,
                   result.held_out.gpus_per_token, result.held_out.hosts_per_token);
     }
+    if (kSanitized) continue;
     EXPECT_LE(ours.mean_max_over_mean, eplb.mean_max_over_mean) << c.name;
     EXPECT_LT(ours.mean_max_over_mean, results[0].held_out.mean_max_over_mean) << c.name;
   }

@@ -93,6 +93,23 @@ TEST_F(RecorderTest, MarksWhatIsComputedAgainAndCountsWhatIsCached) {
   EXPECT_EQ(log.stated->replayed_tokens, 5u);
 }
 
+// Another request computed more of the same prompt while this one was preempted.
+TEST_F(RecorderTest, CountsWhatTheCacheHasMoreOfAfterAPreemption) {
+  RoutingRecorder recorder = this->recorder();
+  Step step(4);
+  const RouteRun first{1, 0, 0, 4, 0, 20};
+  recorder.on_routes({&first, 1}, step.step);
+  const RouteRun later{1, 0, 0, 4, 16, 20};  // positions 4 ... 15 came from the cache
+  recorder.on_routes({&later, 1}, step.step);
+  recorder.on_finished(1, 0);
+  recorder.close();
+  const ReadLog log = read_all(file_.path());
+  ASSERT_EQ(log.requests.size(), 1u);
+  EXPECT_EQ(log.requests[0].cached_tokens, 12u);
+  EXPECT_EQ(log.requests[0].tokens(), 8u);
+  EXPECT_EQ(log.requests[0].replayed_tokens(), 0u);
+}
+
 TEST_F(RecorderTest, SamplesWholeRequestsByTheSeed) {
   const auto ids_logged = [&](std::uint64_t seed) {
     RecorderOptions options;

@@ -4,8 +4,6 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
 
 from . import plots
@@ -42,12 +40,8 @@ def parse(arguments):
     add_common(report, picture=False)
     report.add_argument("--out", default="report.html")
     report.add_argument("--timing", help="timing.json of a profile")
-    profile = verbs.add_parser("profile", help="run prompts without and with the log, then report")
-    profile.add_argument("model")
-    profile.add_argument("--prompts", required=True)
-    profile.add_argument("--out", default="profile")
-    profile.add_argument("--program", help="the moeopt program (default: MOEOPT_PROGRAM, or on the PATH)")
-    profile.add_argument("options", nargs=argparse.REMAINDER, help="after --: options of `moeopt profile`")
+    pictures = verbs.add_parser("pictures", help="every picture and report.html of a folder that `moeopt profile` made")
+    pictures.add_argument("folder", help="with routing.moer and timing.json")
     return parser.parse_args(arguments)
 
 
@@ -137,37 +131,26 @@ def draw(log, args):
         emit(plots.locality(log, rows), args, "locality")
 
 
-def profile(args):
-    program = args.program or os.environ.get("MOEOPT_PROGRAM") or shutil.which("moeopt")
-    if not program:
-        raise LogError("the moeopt program is not on the PATH; --program says where it is")
-    out = pathlib.Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    options = [o for o in args.options if o != "--"]
-    command = [program, "profile", args.model, "--prompts", args.prompts, "--out", str(out), *options]
-    done = subprocess.run(command, check=False)
-    if done.returncode != 0:
-        return done.returncode
-    log = load(out / "routing.moer")
-    picture = argparse.Namespace(out=str(out), format="png,svg", layer=None, against=None)
+def pictures(folder):
+    folder = pathlib.Path(folder)
+    log = load(folder / "routing.moer")
+    args = argparse.Namespace(out=str(folder), format="png,svg", layer=None, against=None)
     worst = max(st.balance(log, draws=1), key=lambda r: r["max/mean"][0])["layer"]
-    for verb in ("heatmap", "balance", "coverage", "locality"):
-        picture.verb = verb
-        draw(log, picture)
-    picture.layer = worst
-    for verb in ("hist", "pairs", "drift"):
-        picture.verb = verb
-        draw(log, picture)
-    write_report(log, out / "report.html", read_timing(out / "timing.json"))
-    print(out / "report.html")
-    return 0
+    for verb in ("heatmap", "balance", "coverage", "locality", "hist", "pairs", "drift"):
+        args.verb = verb
+        args.layer = worst if verb in ("hist", "pairs", "drift") else None
+        draw(log, args)
+    timing = folder / "timing.json"
+    write_report(log, folder / "report.html", read_timing(timing) if timing.exists() else None)
+    print(folder / "report.html")
 
 
 def main(arguments=None):
     args = parse(arguments)
     try:
-        if args.verb == "profile":
-            return profile(args)
+        if args.verb == "pictures":
+            pictures(args.folder)
+            return 0
         log = read(args)
         if args.verb == "report":
             write_report(log, args.out, read_timing(args.timing) if args.timing else None)

@@ -167,6 +167,7 @@ class _Reader:
                     self.totals = record
             elif b'"meta"' in text and line + i > 1:
                 record = _json(text, f"{self.path}:{line + i}")
+                check_header(record, f"{self.path}:{line + i}")
                 for field in ("layers_logged", "n_experts", "top_k", "model_id"):
                     if None not in (record.get(field), self.header.get(field)) and record[field] != self.header[field]:
                         raise LogError(f'{self.path}:{line + i}: a second header with another "{field}"')

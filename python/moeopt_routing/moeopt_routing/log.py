@@ -165,11 +165,17 @@ def _join(logs):
     if any(log.top_k != width for log in logs):
         raise LogError(f"{first.path}: parts with different top_k")
     with_weights = all(log.weights is not None for log in logs)
-    totals = {}
-    for log in logs:
+    # A part's totals are of the whole recording up to its end: the largest of a recording's count.
+    recordings = {}
+    for number, log in enumerate(logs):
+        mine = recordings.setdefault((log.header.get("started") or number, log.header.get("program")), {})
         for key, value in log.totals.items():
             if isinstance(value, int):
-                totals[key] = totals.get(key, 0) + value
+                mine[key] = max(mine.get(key, 0), value)
+    totals = {}
+    for recording in recordings.values():
+        for key, value in recording.items():
+            totals[key] = totals.get(key, 0) + value
     return dataclasses.replace(
         first,
         requests=list(names),

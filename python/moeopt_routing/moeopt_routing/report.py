@@ -123,6 +123,18 @@ class Report:
             f"the log costs {percent(overhead['median'])} of the time (median; 95% interval "
             f"{percent(overhead['low'])} to {percent(overhead['high'])})."
         )
+        if overhead["low"] <= 0 <= overhead["high"]:
+            self.say("That interval holds zero: these runs cannot tell the cost from the machine's noise.")
+        if cpu := timing.get("overhead_cpu"):
+            self.say(
+                f"In processor time, which other programs disturb less, it is {percent(cpu['median'])} "
+                f"({percent(cpu['low'])} to {percent(cpu['high'])})."
+            )
+        if counters := timing.get("counters"):
+            self.say(
+                f"The counters that are always on take {percent(counters['share'], 3)} of the time without the log: "
+                f"{counters['ns_per_row']:.2f} ns a row and {counters['ns_per_step']:,.0f} ns a step, as timed alone."
+            )
 
     def balance(self):
         log = self.log

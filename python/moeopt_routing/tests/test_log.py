@@ -92,6 +92,13 @@ def test_parts_are_one_log(tmp_path):
     b = write_jsonl(tmp_path / "b", random_records(3, seed=2))
     log = load([a, b])
     assert len(log) == 2 * 3 * 14 * 2
+    # Totals count the recording up to there: those of its last part, not their sum.
+    totals = [json.dumps({"type": "totals", "requests": 3 * n, "dropped_requests": 2 * n}) for n in (1, 2)]
+    a = write_jsonl(tmp_path / "a", random_records(3, seed=1) + [totals[0]])
+    b = write_jsonl(tmp_path / "b", random_records(3, seed=2) + [totals[1]], {**META, "part": 1})
+    assert load([a, b]).totals["dropped_requests"] == 4
+    c = write_jsonl(tmp_path / "d", random_records(3, seed=2) + [totals[1]], {**META, "started": "2027-01-01T00:00:00Z"})
+    assert load([a, c]).totals["dropped_requests"] == 6
     other = write_jsonl(tmp_path / "c", random_records(1), {**META, "model_id": "other"})
     with pytest.raises(LogError, match="another model_id"):
         load([a, other])
@@ -125,6 +132,7 @@ BAD = route("r", 0, 1, [1, 2], [0.5, 0.5])
         (json.dumps(META) + "\n" + BAD.replace('"route"', '"surprise"') + "\n", ":2: .type"),
         (json.dumps(META) + "\n" + "{" + "\n" + BAD + "\n", ":2: not valid JSON"),
         (json.dumps(META) + "\n" + json.dumps({**META, "n_experts": 8}) + "\n" + BAD + "\n", ":2: a second header"),
+        (json.dumps(META) + "\n" + BAD + "\n" + json.dumps({**META, "schema": "moeopt-routing/2"}) + "\n", ":3: .schema"),
         (json.dumps(META) + "\n" + "x" * (40 << 20), "longer than"),
     ],
 )  # fmt: skip

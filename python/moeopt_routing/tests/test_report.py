@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import META, random_records, route, write_jsonl
+from conftest import META, binary_log, random_records, route, write_jsonl
 from moeopt_routing import cli, load, report
 from moeopt_routing import statistics as st
 
@@ -34,11 +34,13 @@ def test_every_picture_in_both_formats(tmp_path, path, verb):
 def test_report_is_one_offline_page(tmp_path, path):
     out = tmp_path / "report.html"
     timing = tmp_path / "timing.json"
-    timing.write_text(json.dumps({"pairs": 3, "overhead": {"median": 0.01, "low": -0.01, "high": 0.02}}))
+    timing.write_text(json.dumps({"pairs": 3, "overhead": {"median": 0.01, "low": -0.01, "high": 0.02},
+                                  "counters": {"share": 0.0005, "ns_per_row": 1.5, "ns_per_step": 80.0}}))  # fmt: skip
     assert cli.main(["report", str(path), "--out", str(out), "--timing", str(timing)]) == 0
     text = out.read_text()
     assert not re.search(r'(src|href)="(https?:)?//', text)
     assert "1.0% of the time" in text
+    assert "always on take 0.050% of the time" in text
     log = load(path)
     worst = max(st.balance(log, draws=10), key=lambda r: r["max/mean"][0])
     assert f"busiest expert of layer {worst['layer']} has {worst['max/mean'][0]:.2f}" in text
@@ -46,6 +48,19 @@ def test_report_is_one_offline_page(tmp_path, path):
         assert f'id="{link}"' in text, link
     for anchor in ("heatmap", "hist", "balance", "drift", "coverage", "pairs", "locality"):
         assert f'id="fig-{anchor}"' in text
+
+
+def test_pictures_of_a_profile(tmp_path):
+    """What `moeopt profile` calls when its runs are over."""
+    rng = np.random.default_rng(0)
+    ids = np.array([rng.choice(16, 2, replace=False) for _ in range(8 * 10 * 2)])
+    requests = [(f"r{r}", [(0, 6, 0), (6, 4, 1)], ids[20 * r : 20 * r + 20], np.ones((20, 2))) for r in range(8)]
+    (tmp_path / "routing.moer").write_bytes(binary_log(META, requests))
+    assert cli.main(["pictures", str(tmp_path)]) == 0
+    made = {p.name for p in tmp_path.iterdir()}
+    assert {"report.html", "heatmap.png", "balance.svg", "coverage.png", "locality.png"} <= made
+    assert any(name.startswith("pairs-") for name in made) and any(name.startswith("drift-") for name in made)
+    assert cli.main(["pictures", str(tmp_path / "none")]) == 6
 
 
 def test_the_report_says_what_was_left_out(tmp_path):

@@ -65,6 +65,22 @@ void write_engine(PrometheusText& out, const ServedModel& model, const EngineSna
   }
 }
 
+void write_routing_log(PrometheusText& out, const RoutingLogWriter::State& state) {
+  const RoutingTotals& totals = state.totals;
+  out.family("moeopt:routing_log_requests_total", "counter",
+             "Requests that ended while routing was recorded, by what became of them.");
+  out.sample(as_double(totals.requests), {{"state", "written"}});
+  out.sample(as_double(totals.dropped_requests), {{"state", "dropped"}});
+  out.sample(as_double(totals.unsampled_requests), {{"state", "unsampled"}});
+  out.family("moeopt:routing_log_tokens_total", "counter", "Tokens of them.");
+  out.sample(as_double(totals.tokens), {{"state", "written"}});
+  out.sample(as_double(totals.dropped_tokens), {{"state", "dropped"}});
+  out.one("moeopt:routing_log_bytes_total", "counter", "Bytes of the routing log.",
+          as_double(state.bytes_written));
+  out.one("moeopt:routing_log_failed", "gauge",
+          "1: the recording ended by an error, such as a full disk.", state.error.empty() ? 0 : 1);
+}
+
 void write_labelled(PrometheusText& out, std::string_view name, std::string_view help,
                     std::string_view label, const LabelledCounter& counter) {
   out.family(name, "counter", help);
@@ -90,6 +106,7 @@ Reply metrics(App& app, const HttpRequest&) {
           app.log() != nullptr ? as_double(app.log()->n_lost()) : 0);
   if (const ServedModel* model = app.model()) {
     write_engine(out, *model, model->engine->snapshot());
+    if (model->routing_log) write_routing_log(out, model->routing_log());
     const MetricLabels labels = {{"model_name", model->name()}};
     const auto histogram = [&](std::string_view name, std::string_view help,
                                const Histogram& values) {

@@ -70,6 +70,25 @@ OrderedJson counts_json(const ExpertCounts& counts) {
   return layers;
 }
 
+// null: nothing is recorded.
+OrderedJson routing_log_json(const ServedModel& model) {
+  if (!model.routing_log) return nullptr;
+  const RoutingLogWriter::State state = model.routing_log();
+  OrderedJson json = {{"state", state.error.empty() ? "recording" : "failed"},
+                      {"error", nullptr},
+                      {"requests", state.totals.requests},
+                      {"tokens", state.totals.tokens},
+                      {"replayed_tokens", state.totals.replayed_tokens},
+                      {"cached_tokens", state.totals.cached_tokens},
+                      {"dropped_requests", state.totals.dropped_requests},
+                      {"dropped_tokens", state.totals.dropped_tokens},
+                      {"unsampled_requests", state.totals.unsampled_requests},
+                      {"bytes", state.bytes_written},
+                      {"parts", state.parts}};
+  if (!state.error.empty()) json["error"] = state.error;
+  return json;
+}
+
 }  // namespace
 
 Reply health(App& app, const HttpRequest&) {
@@ -125,7 +144,8 @@ Reply plan(App& app, const HttpRequest&) {
 }
 
 Reply routing(App& app, const HttpRequest&) {
-  const EngineSnapshot snapshot = app.model()->engine->snapshot();
+  const ServedModel& model = *app.model();
+  const EngineSnapshot snapshot = model.engine->snapshot();
   OrderedJson json;
   json["layers"] = OrderedJson::array();
   for (int layer = 0; layer < snapshot.experts.n_layers(); ++layer) {
@@ -133,8 +153,11 @@ Reply routing(App& app, const HttpRequest&) {
   }
   json["total"] = counts_json(snapshot.experts);
   json["window"] = counts_json(snapshot.experts_window);
+  json["window_s"] = CountsWindow::kLength.count();
   json["rows_total"] = snapshot.experts.total();
+  json["rows_window"] = snapshot.experts_window.total();
   json["steps"] = snapshot.counters.steps;
+  json["log"] = routing_log_json(model);
   return json_response(json);
 }
 
