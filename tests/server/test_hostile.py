@@ -155,8 +155,10 @@ def test_a_nul_in_a_prompt_is_text(server):
 
 
 def test_too_large_a_body(server):
-    answer = exchange(server, post(b"", f"Content-Length: {64 << 20}"))
+    answer = exchange(server, post(b"", f"Content-Length: {64 << 20}", "X-Request-Id: too-large"))
     assert status(answer) == 413, "before it is sent"
+    assert b"X-Request-Id: too-large\r\n" in answer
+    assert [" 413 POST /v1/chat/completions " in line for line in server.log_lines(" too-large ")] == [True]
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     answer = exchange(server, post(chunk * 200, "Transfer-Encoding: chunked"))
     assert status(answer) == 413
