@@ -38,7 +38,6 @@ class JsonlReader final : public RoutingLogReader {
   RouteLine line_;
   Json json_;
   std::vector<int> layer_index_;  // of a layer number among the logged ones; -1
-  std::size_t expert_limit_ = 0;
   bool inferring_ = false;
 
   // The request being gathered.
