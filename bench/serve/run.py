@@ -35,7 +35,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, page: str, log: pathlib.Path):
-    """The server's address, once `page` answers; the server is gone afterwards."""
+    """The server's address and process id, once `page` answers; the server is gone afterwards."""
     url = f"http://127.0.0.1:{port}"
     with open(log, "w", encoding="utf-8") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -49,7 +49,7 @@ def running(command: list[str], port: int, page: str, log: pathlib.Path):
                 break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        yield url
+        yield url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -131,7 +131,7 @@ def main() -> int:
                 command, page = servers[name]
                 port = free_port()
                 log = results / f"{name}-{streams}.log"
-                with running(command(args, streams, port), port, page, log) as url:
+                with running(command(args, streams, port), port, page, log) as (url, _):
                     out = results / f"{name}-{streams}-{turn}.json"
                     rows[name].append(measure(args, url, streams, 100 + turn, vocab, out)["summary"])
         for name, summaries in rows.items():

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 
-from conftest import QUESTION
+from conftest import QUESTION, SANITIZED
 
 SECONDS = float(os.environ.get("MOEOPT_LOAD_SECONDS", "10"))
 STREAMS = int(os.environ.get("MOEOPT_LOAD_STREAMS", "500"))
 
 
-def request(max_tokens, seed):
+def request(max_tokens, seed, **more):
     body = json.dumps(
         {
             "messages": [{"role": "user", "content": QUESTION}],
@@ -25,6 +25,7 @@ def request(max_tokens, seed):
             "max_tokens": max_tokens,
             "seed": seed,
             "temperature": 1,
+            **more,
         }
     )
     return (
@@ -76,9 +77,37 @@ def test_500_streams_at_a_time(start):
     blocks = engine["kv_blocks"]
     assert blocks["live"] == 0 and blocks["free"] + blocks["cached"] == blocks["total"]
     assert server.n_files() <= files + 2
-    assert server.rss_bytes() - rss < 32 << 20
+    assert SANITIZED or server.rss_bytes() - rss < 32 << 20
     counted = sum(" 200 POST /v1/chat/completions ok " in line for line in server.log().splitlines())
     assert counted >= outcomes["answered"]
+
+
+def test_1000_streams_that_wait_cost_little(start):
+    """All opened, with their heads sent, while one sequence at a time runs."""
+    server = start("--max-num-seqs", "1", "--max-waiting", "1100", "--max-connections", "1200")
+
+    async def hold():
+        assert await one_stream(server, 0) == "answered"  # warm
+        before, files = server.rss_bytes(), server.n_files()
+        held = []
+        for seed in range(1000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(request(1900, seed, ignore_eos=True))
+            held.append((reader, writer))
+        for reader, _ in held:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        engine = (await asyncio.to_thread(server.get, "/health"))["engine"]
+        used = server.rss_bytes() - before
+        assert engine["running"] + engine["waiting"] > 950 and server.n_files() >= files + 950
+        for _, writer in held:
+            writer.transport.abort()
+        return used
+
+    used = asyncio.run(hold())
+    print(f"\n1,000 waiting streams: {used / 2**20:.1f} MiB")
+    if not SANITIZED:
+        assert used < 64 << 20
+    server.idle()
 
 
 KILLED = """

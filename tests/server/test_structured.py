@@ -1,10 +1,12 @@
 """response_format, forced tools, and the parsing of calls and reasoning, through the openai client."""
 
 import json
+import pathlib
+import shutil
 
 import openai
 import pytest
-from conftest import QUESTION
+from conftest import MODEL, QUESTION, Server
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 SCHEMA = {
@@ -152,3 +154,78 @@ def test_a_template_of_ones_own_with_thinking(start, folder):
         ]  # fmt: skip
         assert "".join(pieces) == thinking.choices[0].message.reasoning_content
         client.chat.completions.create(model="mine", messages=MESSAGES, tools=TOOLS, max_tokens=5)
+
+
+@pytest.fixture(scope="module")
+def thinking(folder):
+    """The shipped model with </think> in place of its unused <|endoftext|>, and a template that opens reasoning."""
+    model = folder / "thinker"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(pathlib.Path(MODEL) / name, model)
+    tokenizer = json.loads((pathlib.Path(MODEL) / "tokenizer.json").read_text())
+    [ends] = [token for token in tokenizer["added_tokens"] if token["id"] == THINK_END]
+    ends |= {"content": "</think>", "special": False}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (model / "generation_config.json").write_text('{"eos_token_id": 1535}')
+    (model / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    template = folder / "thinker.jinja"
+    template.write_text(TEMPLATE)
+    server = Server(folder, "--chat-template", str(template), "--served-model-name", "tiny-moe", model=str(model))
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0) as made:
+        yield made
+    assert server.stop() == 0
+
+
+THINK_END = 1533
+# </think> comes about every tenth token, and after it nowhere but where the grammar would let it.
+THINK = dict(model="tiny-moe", messages=MESSAGES, temperature=1.5, max_tokens=1500, logit_bias={str(THINK_END): 11},
+             extra_body={"chat_template_kwargs": {"enable_thinking": True}})  # fmt: skip
+
+
+def test_json_begins_after_the_reasoning(thinking):
+    answer = thinking.chat.completions.create(response_format=format_of(SCHEMA), n=8, seed=3, **THINK)
+    for choice in answer.choices:
+        assert choice.finish_reason == "stop", choice
+        assert set(json.loads(choice.message.content)) == {"name", "legs", "kind", "tags"}
+    reasonings = [choice.message.reasoning_content or "" for choice in answer.choices]
+    assert sum(len(text) > 20 for text in reasonings) >= 3, "free text, not JSON of the schema"
+    raw = {**THINK, "extra_body": {**THINK["extra_body"], "separate_reasoning": False}}
+    whole = thinking.chat.completions.create(response_format=format_of(SCHEMA), n=8, seed=3, **raw)
+    for split, choice in zip(answer.choices, whole.choices):
+        reasoning, end, text = choice.message.content.partition("</think>")
+        assert end and json.loads(text) == json.loads(split.message.content)
+        assert reasoning.strip("\n") == (split.message.reasoning_content or "").strip("\n")
+
+
+def test_a_forced_call_begins_after_the_reasoning(thinking):
+    arguments = dict(tools=TOOLS, tool_choice="required", seed=5, **THINK)
+    answer = thinking.chat.completions.create(n=4, **arguments)
+    for choice in answer.choices:
+        assert choice.finish_reason == "tool_calls" and not choice.message.content
+        json.loads(choice.message.tool_calls[0].function.arguments)
+    assert any(choice.message.reasoning_content for choice in answer.choices)
+    reasoning, called = "", ""
+    for chunk in thinking.chat.completions.create(stream=True, **arguments):
+        delta = chunk.choices[0].delta
+        reasoning += delta.model_extra.get("reasoning_content") or ""
+        for call in delta.tool_calls or []:
+            called += call.function.arguments or ""
+    first = answer.choices[0].message
+    assert (reasoning, called) == (first.reasoning_content or "", first.tool_calls[0].function.arguments)
+
+
+def test_json_begins_at_once_where_no_reasoning_is_open(thinking):
+    closed = {**THINK, "extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}
+    choice = thinking.chat.completions.create(response_format=format_of(SCHEMA), seed=3, **closed).choices[0]
+    assert set(json.loads(choice.message.content)) == {"name", "legs", "kind", "tags"}
+
+
+def test_reasoning_that_no_token_ends_is_refused(start, folder):
+    file = folder / "endless.jinja"
+    file.write_text(TEMPLATE)
+    server = start("--chat-template", str(file), "--served-model-name", "tiny-moe")
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(response_format=format_of(SCHEMA), **{**THINK, "logit_bias": {}})
+        assert refused.value.body["param"] == "response_format"

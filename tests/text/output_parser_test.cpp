@@ -115,6 +115,36 @@ TEST(ReasoningSplitter, NeverGivesOutAPartOfAMarker) {
   }
 }
 
+TEST(BareCall, BeginsWithTheContentAndEndsWithAWholeText) {
+  for (const bool reasons : {false, true}) {
+    for (const std::size_t part : {1, 3, 100}) {
+      for (const bool is_whole : {false, true}) {
+        OutputParser::Options asked = options(ToolCallFormat::kHermes, true);
+        asked.reasoning = reasons;
+        asked.bare_call = true;
+        OutputParser parser(asked);
+        Outcome outcome;
+        std::string_view text = "why\n</think>\n\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}";
+        if (!reasons) text.remove_prefix(text.find('{'));
+        for (; !text.empty(); text.remove_prefix(std::min(part, text.size())))
+          outcome.add(parser.push(text.substr(0, part)));
+        outcome.add(parser.finish(is_whole));
+        EXPECT_EQ(outcome, (Outcome{reasons ? "why" : "", "", {{"c0", "f", R"({"a": 1})"}}}));
+      }
+    }
+  }
+}
+
+TEST(BareCall, IsNoneWhereTheReasoningNeverEnds) {
+  OutputParser::Options asked = options(ToolCallFormat::kHermes, true);
+  asked.bare_call = true;
+  OutputParser parser(asked);
+  Outcome outcome;
+  outcome.add(parser.push("why"));
+  outcome.add(parser.finish(true));
+  EXPECT_EQ(outcome, (Outcome{"why", "", {}}));
+}
+
 TEST(HermesCalls, AreRead) {
   EXPECT_EQ(read("Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, "
                  "\"}\\\"\"]}}\n</tool_call>"),

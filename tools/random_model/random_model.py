@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a random Qwen3-MoE checkpoint for benchmarks: real shapes, meaningless weights.
 
-    tools/random_model/random_model.py OUT [--shape NAME] [--seed N] [--tokenizer FOLDER]
+    tools/random_model/random_model.py OUT [--shape NAME] [--seed N] [--context N] [--tokenizer FOLDER]
 
 OUT gets config.json, generation_config.json and bf16 safetensors shards with their index, as a
 Hugging Face folder has them. Weights are drawn from one pool of normal deviates at random places,
@@ -28,7 +28,7 @@ SHAPES = {
 SHARD_BYTES = 1 << 30
 
 
-def config_of(shape: dict) -> dict:
+def config_of(shape: dict, context: int) -> dict:
     return {
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
         "hidden_size": shape["hidden"], "num_hidden_layers": shape["layers"],
@@ -36,7 +36,7 @@ def config_of(shape: dict) -> dict:
         "moe_intermediate_size": shape["intermediate"], "intermediate_size": shape["intermediate"],
         "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"],
         "head_dim": shape["head"], "vocab_size": shape["vocab"], "hidden_act": "silu",
-        "max_position_embeddings": 8192, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+        "max_position_embeddings": context, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
         "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
         "attention_bias": False, "tie_word_embeddings": False, "use_sliding_window": False,
         "sliding_window": None, "rope_scaling": None, "torch_dtype": "bfloat16",
@@ -119,12 +119,13 @@ def main() -> int:
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--shape", choices=SHAPES, default="qwen3-3g")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--context", type=int, default=8192, help="longest sequence that the config allows")
     parser.add_argument("--tokenizer", type=pathlib.Path,
                         help="folder whose tokenizer files are copied (its ids must fit)")
     args = parser.parse_args()
     shape = SHAPES[args.shape]
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "config.json").write_text(json.dumps(config_of(shape), indent=2) + "\n")
+    (args.out / "config.json").write_text(json.dumps(config_of(shape, args.context), indent=2) + "\n")
     (args.out / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}) + "\n")
     if args.tokenizer:
         for file in sorted(args.tokenizer.glob("tokenizer*")):

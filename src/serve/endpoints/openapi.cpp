@@ -51,7 +51,7 @@ OrderedJson answers(const Route& route) {
   } else {
     ok["content"] = content("application/json", {{"type", "object"}});
   }
-  if (generates) ok["content"]["text/event-stream"]["schema"] = {{"type", "string"}};
+  if (generates) ok["content"]["text/event-stream"] = OrderedJson::object();
   const auto error = [&json](const char* status, const char* description) {
     json[status]["description"] = description;
     json[status]["content"] = content("application/json", reference("Error"));
@@ -104,7 +104,9 @@ OrderedJson openapi_document(std::string_view version) {
                   {"version", version},
                   {"description",
                    "OpenAI's API for the model that is served, and what the server says of itself. "
-                   "Unknown fields of a body are ignored; null is the same as absent."}};
+                   "Unknown fields of a body are ignored; null is the same as absent. Fields may "
+                   "be wrong together (stream_options without stream): 400 too. Lengths of texts "
+                   "are of their UTF-8 bytes."}};
   json["paths"] = OrderedJson::object();
   for (const Route& route : route_table()) {
     std::string method(route.method);

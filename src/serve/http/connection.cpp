@@ -46,6 +46,21 @@ struct Connection::Incoming {
   HttpRequest request;
   bool keep_alive = true;
   std::size_t reserved_bytes = 0;
+
+  void take(const http::request<http::string_body>& header) {
+    request.method = view(header.method_string());
+    const std::string_view target = view(header.target());
+    const std::size_t question = std::min(target.find('?'), target.size());
+    request.path = target.substr(0, question);
+    if (question < target.size()) request.query = target.substr(question + 1);
+    for (const auto& field : header) {
+      request.headers.push_back(
+          {std::string(view(field.name_string())), std::string(view(field.value()))});
+    }
+    const std::string_view asked_id = request.header("x-request-id");
+    request.id = is_decent_id(asked_id) ? std::string(asked_id) : make_id();
+    keep_alive = header.keep_alive();
+  }
 };
 
 Connection::Connection(ServerShared& shared, Socket socket)
@@ -182,33 +197,23 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
   const auto [error, n] = co_await http::async_read_header(socket_, buffer_, parser, kTuple);
   disarm();
   if (expired_) co_return co_await refuse(408, "the header did not come in time");
+  if (!error || error == http::error::body_limit) {  // then the header is whole
+    incoming.take(parser.get());
+    http_1_0_ = parser.get().version() == 10;
+    head_only_ = incoming.request.method == "HEAD";
+    record_.id = incoming.request.id;
+    record_.method = incoming.request.method;
+    record_.path = incoming.request.path;
+  }
   if (error) {
     const int status = refusal_status(error);
     if (status == 0) co_return false;
     const std::string why = error.message();
     co_return co_await refuse(status, why);
   }
-  const auto& header = parser.get();
   HttpRequest& request = incoming.request;
-  http_1_0_ = header.version() == 10;
-  request.method = view(header.method_string());
-  head_only_ = request.method == "HEAD";
-  const std::string_view target = view(header.target());
-  const std::size_t question = std::min(target.find('?'), target.size());
-  request.path = target.substr(0, question);
-  if (question < target.size()) request.query = target.substr(question + 1);
-  for (const auto& field : header) {
-    request.headers.push_back(
-        {std::string(view(field.name_string())), std::string(view(field.value()))});
-  }
-  const std::string_view asked_id = request.header("x-request-id");
-  request.id = is_decent_id(asked_id) ? std::string(asked_id) : make_id();
-  record_.id = request.id;
-  record_.method = request.method;
-  record_.path = request.path;
-  incoming.keep_alive = header.keep_alive();
-
-  if (const auto why = framing_fault(request, header.version(), shared_.options.max_headers)) {
+  if (const auto why =
+          framing_fault(request, parser.get().version(), shared_.options.max_headers)) {
     co_return co_await refuse(why->status, why->message);
   }
   const bool has_body = !parser.is_done();

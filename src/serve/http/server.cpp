@@ -1,6 +1,7 @@
 #include "serve/http/server.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -143,7 +144,11 @@ void HttpServer::start() {
   state.work.emplace(asio::make_work_guard(state.shared.io));
   asio::co_spawn(
       state.shared.io, [&state] { return state.accept(); }, asio::detached);
-  state.thread = std::thread([&state] { state.shared.io.run(); });
+  state.thread = std::thread([&state] {
+    ::pthread_setname_np(::pthread_self(), "http-io");
+    state.shared.io.run();
+  });
+  asio::post(state.shared.workers, [] { ::pthread_setname_np(::pthread_self(), "http-worker"); });
 }
 
 void HttpServer::drain() {

@@ -18,7 +18,6 @@ class ChatReply final : public GenerationReply {
       : GenerationReply(model, metrics, std::move(options)),
         logprobs_(request.logprobs),
         n_top_(request.top_logprobs.value_or(0)),
-        is_bare_call_(format.is_bare_call),
         splits_reasoning_(format.parser.reasoning),
         stop_ids_(request.ignore_eos ? std::vector<std::int32_t>() : model.stop_ids) {
     stop_ids_.insert(stop_ids_.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
@@ -27,7 +26,6 @@ class ChatReply final : public GenerationReply {
       OutputParser::Options parser = format.parser;
       parser.tool_call_id_prefix = fmt::format("call_{}{:02x}_", call_id, i);
       choices_.emplace_back(std::move(parser));
-      if (is_bare_call_) choices_.back().parser.push("<tool_call>");
     }
   }
 
@@ -64,12 +62,9 @@ class ChatReply final : public GenerationReply {
     }
     if (letter.has_token && choice.n_reasoning_bytes > reasoning_before) ++n_reasoning_tokens_;
     if (letter.finish == FinishReason::kNone) return;
-    if (is_bare_call_ && letter.finish == FinishReason::kStop) {
-      for (OutputPiece& piece : choice.parser.push("</tool_call>")) {
-        take(choice, index, std::move(piece), out);
-      }
+    for (OutputPiece& piece : choice.parser.finish(letter.finish == FinishReason::kStop)) {
+      take(choice, index, std::move(piece), out);
     }
-    for (OutputPiece& piece : choice.parser.finish()) take(choice, index, std::move(piece), out);
     const bool called = letter.finish == FinishReason::kStop && !choice.calls.empty();
     choice.finish = called ? "tool_calls" : finish_reason_name(letter.finish);
     if (streams()) append_delta(out, index, OrderedJson::object());
@@ -164,7 +159,7 @@ class ChatReply final : public GenerationReply {
 
   const bool logprobs_;
   const int n_top_;
-  const bool is_bare_call_, splits_reasoning_;
+  const bool splits_reasoning_;
   int n_reasoning_tokens_ = 0;
   std::vector<std::int32_t> stop_ids_;
   std::vector<Choice> choices_;
@@ -191,7 +186,7 @@ std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& mo
   }
   const OutputFormat format = output_format(request, prompt, model);
   Request made = make_request(request, model, model.max_tokens.value_or(room));
-  constrain(format, made);
+  constrain(format, model, made);
   made.prompt = std::move(prompt.ids);
   made.timeout = timeout;
   if (request.logprobs) made.sampling.n_logprobs = request.top_logprobs.value_or(0);

@@ -150,6 +150,33 @@ void read_tool_choice(const OrderedJson& value, std::string_view path, ChatReque
   into.tool_choice->name = read_string(*name, where + ".name", kMostName);
 }
 
+// {"function": {"name": ...}} and what else a caller puts beside it.
+OrderedJson function_schema() {
+  const OrderedJson name = {{"type", "string"}, {"maxLength", kMostName}};
+  const OrderedJson function = {
+      {"type", "object"}, {"required", {"name"}}, {"properties", {{"name", name}}}};
+  return {{"type", "object"}, {"required", {"function"}}, {"properties", {{"function", function}}}};
+}
+
+OrderedJson tools_schema() {
+  OrderedJson tool = function_schema();
+  tool["properties"]["type"]["const"] = "function";
+  return schema_of({{"type", "array"}, {"maxItems", kMostTools}, {"items", std::move(tool)}},
+                   "Functions that the model may call, shown to it by the chat template.");
+}
+
+OrderedJson response_format_schema() {
+  OrderedJson named = {{"type", "object"}, {"required", OrderedJson::array({"schema"})}};
+  named["properties"]["schema"]["type"] = "object";
+  OrderedJson with_schema = {{"type", "object"}, {"required", {"type", "json_schema"}}};
+  with_schema["properties"]["type"]["const"] = "json_schema";
+  with_schema["properties"]["json_schema"] = std::move(named);
+  OrderedJson without = {{"type", "object"}, {"required", OrderedJson::array({"type"})}};
+  without["properties"]["type"]["enum"] = {"text", "json_object"};
+  return schema_of({{"oneOf", {std::move(without), std::move(with_schema)}}},
+                   "Holds the output to JSON, or to JSON of a schema.");
+}
+
 OrderedJson messages_schema() {
   const OrderedJson text = {{"type", "string"}};
   const OrderedJson part = {
@@ -158,12 +185,22 @@ OrderedJson messages_schema() {
       {"properties", {{"type", {{"type", "string"}, {"enum", {"text"}}}}, {"text", text}}}};
   OrderedJson message = {{"type", "object"}, {"required", {"role"}}};
   message["properties"]["role"] = {{"type", "string"}, {"enum", kRoles}};
-  message["properties"]["content"] = {
-      {"oneOf", {text, {{"type", "array"}, {"items", part}}, {{"type", "null"}}}}};
-  message["properties"]["tool_calls"] = {{"type", "array"}, {"items", {{"type", "object"}}}};
+  message["properties"]["content"] =
+      or_null({{"oneOf", {text, {{"type", "array"}, {"items", part}}}}});
+  OrderedJson call = function_schema();
+  call["properties"]["id"] = or_null({{"type", "string"}, {"maxLength", kMostName}});
+  message["properties"]["tool_calls"] =
+      or_null({{"type", "array"}, {"maxItems", kMostTools}, {"items", std::move(call)}});
   for (const char* name : {"name", "tool_call_id", "reasoning_content"}) {
-    message["properties"][name] = text;
+    message["properties"][name] = or_null(text);
   }
+  // Only an assistant that called a tool may have said nothing.
+  OrderedJson says = {{"required", OrderedJson::array({"content"})}};
+  says["properties"]["content"]["type"] = {"string", "array"};
+  OrderedJson calls = {{"required", OrderedJson::array({"tool_calls"})}};
+  calls["properties"]["role"]["const"] = "assistant";
+  calls["properties"]["tool_calls"]["type"] = "array";
+  message["anyOf"] = {std::move(says), std::move(calls)};
   return schema_of({{"type", "array"},
                     {"minItems", 1},
                     {"maxItems", kMostMessages},
@@ -179,27 +216,17 @@ Fields<ChatRequest> make_fields() {
          into.messages = read_messages(value, path);
        },
        true});
-  add({"tools",
-       schema_of({{"type", "array"}, {"maxItems", kMostTools}, {"items", {{"type", "object"}}}},
-                 "Functions that the model may call, shown to it by the chat template."),
+  add({"tools", tools_schema(),
        [](const OrderedJson& value, std::string_view path, ChatRequest& into) {
          into.tools = read_tools(value, path);
        }});
   add({"tool_choice",
        schema_of(
            {{"oneOf",
-             {{{"type", "string"}, {"enum", {"auto", "none", "required"}}}, {{"type", "object"}}}}},
+             {{{"type", "string"}, {"enum", {"auto", "none", "required"}}}, function_schema()}}},
            "auto, none, required, or one function by name."),
        read_tool_choice});
-  add({"response_format",
-       schema_of(
-           {{"type", "object"},
-            {"required", {"type"}},
-            {"properties",
-             {{"type", {{"type", "string"}, {"enum", {"text", "json_object", "json_schema"}}}},
-              {"json_schema", {{"type", "object"}}}}}},
-           "Holds the output to JSON, or to JSON of a schema."),
-       read_response_format});
+  add({"response_format", response_format_schema(), read_response_format});
   add({"chat_template_kwargs",
        schema_of({{"type", "object"}}, "More variables for the chat template, as enable_thinking."),
        [](const OrderedJson& value, std::string_view path, ChatRequest& into) {

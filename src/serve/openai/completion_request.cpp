@@ -48,12 +48,12 @@ void read_prompt(const OrderedJson& value, std::string_view path, CompletionRequ
 
 OrderedJson prompt_schema() {
   const OrderedJson text = {{"type", "string"}};
-  const OrderedJson ids = {
-      {"type", "array"}, {"minItems", 1}, {"items", {{"type", "integer"}, {"minimum", 0}}}};
-  const auto list_of = [](const OrderedJson& entry) -> OrderedJson {
-    return {{"type", "array"}, {"minItems", 1}, {"maxItems", kMostChoices}, {"items", entry}};
-  };
-  return schema_of({{"oneOf", {text, ids, list_of(text), list_of(ids)}}},
+  const OrderedJson ids = {{"type", "array"}, {"minItems", 1}, {"items", token_id_schema()}};
+  const OrderedJson list = {{"type", "array"},
+                            {"minItems", 1},
+                            {"maxItems", kMostChoices},
+                            {"items", {{"oneOf", {text, ids}}}}};
+  return schema_of({{"oneOf", {text, ids, list}}},
                    "A text, a list of token ids, or a list of either.");
 }
 

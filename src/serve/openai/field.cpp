@@ -82,6 +82,20 @@ const OrderedJson& read_object(const OrderedJson& value, std::string_view path) 
   return value;
 }
 
+OrderedJson or_null(OrderedJson schema) {
+  if (const auto type = schema.find("type"); type != schema.end()) {
+    *type = OrderedJson::array({*type, "null"});
+    if (schema.contains("enum")) schema["enum"].push_back(nullptr);
+  } else {
+    schema["oneOf"].push_back({{"type", "null"}});
+  }
+  return schema;
+}
+
+OrderedJson token_id_schema() {
+  return {{"type", "integer"}, {"minimum", 0}, {"maximum", INT32_MAX}};
+}
+
 OrderedJson schema_of(OrderedJson schema, std::string_view description) {
   schema["description"] = description;
   return schema;

@@ -38,6 +38,11 @@ struct Field {
 template <typename T>
 using Fields = std::vector<Field<T>>;
 
+// What `schema` allows, or null.
+OrderedJson or_null(OrderedJson schema);
+
+OrderedJson token_id_schema();
+
 // A JSON schema with a description.
 OrderedJson schema_of(OrderedJson schema, std::string_view description);
 
@@ -107,7 +112,7 @@ OrderedJson object_schema(const Fields<T>& fields) {
   OrderedJson properties = OrderedJson::object();
   OrderedJson required = OrderedJson::array();
   for (const Field<T>& field : fields) {
-    properties[field.name] = field.schema;
+    properties[field.name] = field.required ? field.schema : or_null(field.schema);
     if (field.required) required.push_back(field.name);
   }
   OrderedJson schema = {{"type", "object"}, {"properties", std::move(properties)}};

@@ -27,8 +27,8 @@ OrderedJson stream_options_schema() {
   return schema_of(
       {{"type", "object"},
        {"properties",
-        {{"include_usage", {{"type", "boolean"}}},
-         {"continuous_usage_stats", {{"type", "boolean"}}}}}},
+        {{"include_usage", or_null({{"type", "boolean"}})},
+         {"continuous_usage_stats", or_null({{"type", "boolean"}})}}}},
       "With stream alone. include_usage: a last chunk without choices tells the usage; "
       "continuous_usage_stats: every chunk does.");
 }

@@ -1,5 +1,10 @@
 #include "serve/openai/output_format.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "text/grammar/delayed_constraint.h"
+
 namespace moeopt::serve {
 namespace {
 
@@ -51,6 +56,31 @@ std::shared_ptr<const JsonGrammar> compile(const OrderedJson& schema, const Serv
   }
 }
 
+// Ids that both the tokenizer and the model have.
+std::int32_t n_ids(const ServedModel& model) {
+  return static_cast<std::int32_t>(
+      std::min<std::int64_t>(model.tokenizer->vocab_size(), model.vocab));
+}
+
+std::int32_t reasoning_end(const ServedModel& model, const char* param) {
+  const auto id = model.tokenizer->token_to_id("</think>");
+  if (!id || *id >= n_ids(model)) {
+    refuse_field(param,
+                 "the prompt leaves reasoning open, and </think>, after which JSON would begin, is "
+                 "no token of the model; close it with chat_template_kwargs");
+  }
+  return *id;
+}
+
+std::unique_ptr<TokenConstraint> start(const OutputFormat& format, const ServedModel& model) {
+  std::unique_ptr<TokenConstraint> constraint = format.grammar->start();
+  if (!format.reasoning_end) return constraint;
+  std::vector<std::int32_t> end_ids;
+  std::ranges::copy_if(model.stop_ids, std::back_inserter(end_ids),
+                       [&](std::int32_t id) { return id >= 0 && id < n_ids(model); });
+  return constrained_after(*format.reasoning_end, n_ids(model), end_ids, std::move(constraint));
+}
+
 }  // namespace
 
 bool shows_tools(const ChatRequest& request) {
@@ -69,21 +99,27 @@ OutputFormat output_format(const ChatRequest& request, const ChatPrompt& prompt,
   if (is_forced) {
     format.grammar = compile(call_schema(request), model, "tools");
     format.parser.tool_calls = ToolCallFormat::kHermes;
-    format.is_bare_call = true;
+    format.parser.bare_call = true;
   } else if (kind != ResponseFormat::Kind::kText) {
     const bool any = kind == ResponseFormat::Kind::kJsonObject;
     format.grammar = compile(any ? OrderedJson() : request.response_format.schema, model,
                              any ? "response_format" : "response_format.json_schema.schema");
   }
+  const std::string& source = template_source(request, model);
+  const bool knows_reasoning = template_knows_reasoning(source);
+  const bool open = knows_reasoning && ends_in_open_reasoning(prompt.text);
+  format.parser.reasoning = request.separate_reasoning && knows_reasoning;
+  format.parser.reasoning_open = format.parser.reasoning && open;
   if (format.grammar) {
     if (request.min_tokens.value_or(0) > 0) {
       refuse_field("min_tokens", "does not go with an output that ends when its JSON does");
     }
+    if (open) format.reasoning_end = reasoning_end(model, is_forced ? "tools" : "response_format");
+    // JSON from its first byte has no reasoning to split; a call that follows some always is split.
+    format.parser.reasoning = open && (is_forced || request.separate_reasoning);
+    format.parser.reasoning_open = format.parser.reasoning;
     return format;
   }
-  const std::string& source = template_source(request, model);
-  format.parser.reasoning = request.separate_reasoning && template_knows_reasoning(source);
-  format.parser.reasoning_open = format.parser.reasoning && ends_in_open_reasoning(prompt.text);
   if (choice == Choice::kAuto) {
     format.parser.tool_calls = tool_call_format(source);
     if (!format.parser.tool_calls) {
@@ -95,9 +131,9 @@ OutputFormat output_format(const ChatRequest& request, const ChatPrompt& prompt,
   return format;
 }
 
-void constrain(const OutputFormat& format, Request& request) {
+void constrain(const OutputFormat& format, const ServedModel& model, Request& request) {
   if (format.grammar) {
-    for (int i = 0; i < request.n; ++i) request.constraints.push_back(format.grammar->start());
+    for (int i = 0; i < request.n; ++i) request.constraints.push_back(start(format, model));
     request.ignore_eos = false;  // the end of the JSON is the end
   }
   // DeepSeek writes calls with special tokens, which the parser must see.

@@ -1,6 +1,7 @@
 // What shape a chat's output has: held to by a grammar, read back by a parser.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,9 +16,9 @@ namespace moeopt::serve {
 
 struct OutputFormat {
   std::shared_ptr<const JsonGrammar> grammar;  // null: free text
+  // The grammar begins after this id, </think>: the prompt leaves reasoning open.
+  std::optional<std::int32_t> reasoning_end;
   OutputParser::Options parser;
-  // The output is one call in the parser's format without its markers: a forced tool.
-  bool is_bare_call = false;
 };
 
 // Of this request with the prompt that was made of it. ApiError(400) names what the model or the
@@ -29,6 +30,6 @@ OutputFormat output_format(const ChatRequest& request, const ChatPrompt& prompt,
 bool shows_tools(const ChatRequest& request);
 
 // Puts the grammar and what follows from it into the engine's request.
-void constrain(const OutputFormat& format, Request& request);
+void constrain(const OutputFormat& format, const ServedModel& model, Request& request);
 
 }  // namespace moeopt::serve

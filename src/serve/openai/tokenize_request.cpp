@@ -52,9 +52,7 @@ Fields<DetokenizeRequest> make_detokenize_fields() {
   return {
       string_field<D>("model", 1024, &D::model, "A name that /v1/models lists."),
       {"tokens",
-       schema_of({{"type", "array"},
-                  {"maxItems", kMostDecodedIds},
-                  {"items", {{"type", "integer"}, {"minimum", 0}}}},
+       schema_of({{"type", "array"}, {"maxItems", kMostDecodedIds}, {"items", token_id_schema()}},
                  "Token ids."),
        tokens, true},
   };

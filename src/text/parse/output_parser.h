@@ -19,12 +19,14 @@ class OutputParser {
     bool reasoning_open = false;  // the prompt ends within <think>
     std::optional<ToolCallFormat> tool_calls;
     std::string tool_call_id_prefix = "call_";
+    bool bare_call = false;  // all content is one Hermes call without its markers
   };
 
   explicit OutputParser(Options options);
 
   OutputPieces push(std::string_view text);
-  OutputPieces finish();
+  // `is_whole`: the model ended the text itself, so that a bare call is complete.
+  OutputPieces finish(bool is_whole = false);
   int n_calls() const { return tools_ ? tools_->n_calls() : 0; }
 
  private:
@@ -32,6 +34,7 @@ class OutputParser {
 
   std::optional<ReasoningSplitter> reasoning_;
   std::optional<ToolCallParser> tools_;
+  bool bare_call_, bare_call_begun_ = false;
 };
 
 }  // namespace moeopt
