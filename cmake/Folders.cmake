@@ -4,7 +4,7 @@
 # instruction set alone: it gets the flags here, and may be entered only after base/cpu_features said
 # yes.
 # MOEOPT_UNITY compiles ten sources at a time: most of a file's time is its headers'. Names in unnamed
-# namespaces are therefore unique within a folder.
+# namespaces are therefore unique within a folder, or the source is left out of the batches.
 function(moeopt_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)

@@ -17,7 +17,7 @@
 namespace moeopt::cli {
 namespace {
 
-constexpr std::size_t kTextLimitBytes = std::size_t{256} << 20;
+constexpr std::size_t kMessagesLimitBytes = std::size_t{256} << 20;
 
 struct TokenizeFlags {
   std::string model, standard_input, messages, text;
@@ -36,7 +36,7 @@ std::string render(const ModelFolder& folder, const std::string& file) {
   if (!chat_template) {
     throw_error(ErrorCode::kNotFound, "{}: no chat template", folder.folder.string());
   }
-  nlohmann::ordered_json inputs = parse_ordered_json(read_file(file, kTextLimitBytes), file);
+  nlohmann::ordered_json inputs = parse_ordered_json(read_file(file, kMessagesLimitBytes), file);
   if (inputs.is_array()) inputs = {{"messages", std::move(inputs)}};
   if (!inputs.is_object() || !inputs.contains("messages")) {
     throw_error(ErrorCode::kInvalidData, "{}: expected a list of messages, or an object with one",

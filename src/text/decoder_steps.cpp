@@ -1,15 +1,8 @@
 #include "text/decoder_steps.h"
 
+#include "text/hexadecimal.h"
+
 namespace moeopt {
-namespace {
-
-int hexadecimal_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') return (c | 0x20) - 'a' + 10;
-  return -1;
-}
-
-}  // namespace
 
 std::string strip_token(const StripRule& rule, std::string_view token) {
   for (std::size_t i = 0; i < rule.start && token.starts_with(rule.content); ++i) {

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "serve/api_error.h"
+#include "serve/openai/token_text.h"
 
 namespace moeopt::serve {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 // Noncharacters (U+FDD0, U+FDD1): no text means anything by them.
 constexpr std::string_view kOpen = "\xEF\xB7\x90";
 constexpr std::string_view kClose = "\xEF\xB7\x91";
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
   for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size()) {
@@ -32,8 +32,8 @@ std::vector<std::string> special_spellings(const Tokenizer& tokenizer) {
 void mark_all(OrderedJson& json, const std::vector<std::string>& spellings) {
   if (json.is_string()) {
     auto& text = json.get_ref<std::string&>();
-    replace_all(text, kOpen, kReplacement);
-    replace_all(text, kClose, kReplacement);
+    replace_all(text, kOpen, kReplacementText);
+    replace_all(text, kClose, kReplacementText);
     for (std::size_t at = 0; at < text.size();) {
       const auto found = std::ranges::find_if(spellings, [&](const std::string& spelling) {
         return std::string_view(text).substr(at).starts_with(spelling);

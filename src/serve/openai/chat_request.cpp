@@ -208,7 +208,7 @@ OrderedJson messages_schema() {
                    "The conversation so far.");
 }
 
-Fields<ChatRequest> make_fields() {
+Fields<ChatRequest> make_chat_fields() {
   Fields<ChatRequest> fields = generation_fields<ChatRequest>();
   const auto add = [&fields](Field<ChatRequest> field) { fields.push_back(std::move(field)); };
   add({"messages", messages_schema(),
@@ -273,7 +273,7 @@ OrderedJson read_tools(const OrderedJson& value, std::string_view path) {
 }
 
 const Fields<ChatRequest>& chat_fields() {
-  static const Fields<ChatRequest> fields = make_fields();
+  static const Fields<ChatRequest> fields = make_chat_fields();
   return fields;
 }
 

@@ -57,7 +57,7 @@ OrderedJson prompt_schema() {
                    "A text, a list of token ids, or a list of either.");
 }
 
-Fields<CompletionRequest> make_fields() {
+Fields<CompletionRequest> make_completion_fields() {
   Fields<CompletionRequest> fields = generation_fields<CompletionRequest>();
   fields.push_back({"prompt", prompt_schema(), read_prompt, true});
   fields.push_back(bool_field<CompletionRequest>("echo", &CompletionRequest::echo,
@@ -79,7 +79,7 @@ Fields<CompletionRequest> make_fields() {
 }  // namespace
 
 const Fields<CompletionRequest>& completion_fields() {
-  static const Fields<CompletionRequest> fields = make_fields();
+  static const Fields<CompletionRequest> fields = make_completion_fields();
   return fields;
 }
 

@@ -12,8 +12,6 @@
 namespace moeopt::serve {
 namespace {
 
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-
 // "<0x1F>" of tokenizers with byte fallback.
 std::optional<char> fallback_byte(std::string_view spelling) {
   if (spelling.size() != 6 || !spelling.starts_with("<0x") || spelling.back() != '>') {
@@ -33,7 +31,7 @@ OrderedJson bytes_json(std::string_view bytes) {
 
 // A name for a dictionary of tokens: parts of characters are told apart by their bytes.
 std::string token_key(const TokenText& token) {
-  if (token.text.find(kReplacement) == std::string::npos || token.text == token.bytes) {
+  if (token.text.find(kReplacementText) == std::string::npos || token.text == token.bytes) {
     return token.text;
   }
   std::string key = "bytes:";
@@ -51,7 +49,7 @@ TokenText token_text(const Tokenizer& tokenizer, std::int32_t id) {
   TokenText token;
   token.text = tokenizer.decode({&id, 1}, /*skip_special=*/false);
   token.bytes = token.text;
-  if (token.text.find(kReplacement) == std::string::npos) return token;
+  if (token.text.find(kReplacementText) == std::string::npos) return token;
   const std::string_view spelling = tokenizer.id_to_token(id);
   if (const auto byte = fallback_byte(spelling)) {
     token.bytes.assign(1, *byte);

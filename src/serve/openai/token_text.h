@@ -2,12 +2,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 #include "serve/mailbox.h"
 #include "text/tokenizer.h"
 
 namespace moeopt::serve {
+
+inline constexpr std::string_view kReplacementText = "\xEF\xBF\xBD";  // U+FFFD
 
 struct TokenText {
   std::string text;   // U+FFFD where it is part of a character

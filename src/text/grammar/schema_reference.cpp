@@ -2,16 +2,12 @@
 
 #include <algorithm>
 
+#include "text/hexadecimal.h"
+
 namespace moeopt {
 namespace {
 
 using Schema = nlohmann::ordered_json;
-
-int hexadecimal_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') return (c | 0x20) - 'a' + 10;
-  return -1;
-}
 
 std::string percent_decoded(const std::string& text) {
   std::string out;

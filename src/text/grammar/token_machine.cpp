@@ -12,7 +12,7 @@ constexpr std::size_t kMaskCacheBytes = std::size_t{4} << 20;
 // Steps of single threads that one mask may take anew: bounds its time for grammars with many
 // readings of the same text. Where it runs out, only tokens of one byte and those walked before
 // stay allowed.
-constexpr std::uint64_t kMostSteps = 1 << 19;
+constexpr std::uint64_t kMostChargedSteps = 1 << 19;
 
 void set_bit(std::span<std::uint64_t> words, std::int32_t id) {
   words[static_cast<std::size_t>(id) / 64] |= std::uint64_t{1} << (id % 64);
@@ -99,7 +99,7 @@ void TokenMachine::make_mask(ConfigurationId configuration, std::span<std::uint6
   for (std::uint32_t at = 0; at < nodes.size();) {
     const VocabularyTrie::Node& node = nodes[at];
     const std::size_t depth = node.depth;
-    if (steps_charged_ > kMostSteps && depth > 1) {
+    if (steps_charged_ > kMostChargedSteps && depth > 1) {
       cut_short = true;
       at = node.end;
       continue;

@@ -38,7 +38,7 @@ class TokenMachine {
     std::uint64_t masks_found = 0;
     std::uint64_t collections = 0;
     std::uint64_t walks_cut_short =
-        0;  // tokens beyond the first bytes were left out: see kMostSteps
+        0;  // tokens beyond the first bytes were left out: see kMostChargedSteps
   };
   Statistics statistics();
 

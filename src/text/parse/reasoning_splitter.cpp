@@ -5,8 +5,8 @@
 namespace moeopt {
 namespace {
 
-constexpr std::string_view kOpen = "<think>";
-constexpr std::string_view kClose = "</think>";
+constexpr std::string_view kThinkOpen = "<think>";
+constexpr std::string_view kThinkClose = "</think>";
 
 }  // namespace
 
@@ -42,25 +42,25 @@ OutputPieces ReasoningSplitter::push(std::string_view text) {
   if (state_ == State::kStart) {
     const std::size_t begin = std::min(held_.find_first_not_of(" \t\r\n"), held_.size());
     const std::string_view rest = std::string_view(held_).substr(begin);
-    if (begin <= kMostLeadingBytes && rest.starts_with(kOpen)) {
-      held_.erase(0, begin + kOpen.size());
+    if (begin <= kMostLeadingBytes && rest.starts_with(kThinkOpen)) {
+      held_.erase(0, begin + kThinkOpen.size());
       state_ = State::kReasoning;
-    } else if (begin <= kMostLeadingBytes && kOpen.starts_with(rest)) {
+    } else if (begin <= kMostLeadingBytes && kThinkOpen.starts_with(rest)) {
       return pieces;
     } else {
       state_ = State::kContent;
     }
   }
   if (state_ == State::kReasoning) {
-    const std::size_t close = held_.find(kClose);
+    const std::size_t close = held_.find(kThinkClose);
     if (close == held_.npos) {
-      const std::size_t free = held_.size() - begun_marker_bytes(held_, kClose);
+      const std::size_t free = held_.size() - begun_marker_bytes(held_, kThinkClose);
       give_reasoning(pieces, std::string_view(held_).substr(0, free));
       held_.erase(0, free);
       return pieces;
     }
     give_reasoning(pieces, std::string_view(held_).substr(0, close));
-    held_.erase(0, close + kClose.size());
+    held_.erase(0, close + kThinkClose.size());
     state_ = State::kContent;
     content_begun_ = false;
   }
@@ -81,13 +81,13 @@ OutputPieces ReasoningSplitter::finish() {
 }
 
 bool ends_in_open_reasoning(std::string_view prompt) {
-  const std::size_t open = prompt.rfind(kOpen);
+  const std::size_t open = prompt.rfind(kThinkOpen);
   if (open == prompt.npos) return false;
-  return without_white_space(prompt.substr(open + kOpen.size())).empty();
+  return without_white_space(prompt.substr(open + kThinkOpen.size())).empty();
 }
 
 bool template_knows_reasoning(std::string_view template_source) {
-  return template_source.find(kClose) != template_source.npos;
+  return template_source.find(kThinkClose) != template_source.npos;
 }
 
 }  // namespace moeopt
