@@ -170,8 +170,8 @@ HttpResponse App::refuse(int status, std::string_view message) const {
 
 void App::finished(const RequestRecord& record) noexcept {
   try {
-    metrics_.requests.add(std::to_string(record.status));
-    if (record.status >= 400) metrics_.errors.add(cause_of(record));
+    metrics_->requests.add(std::to_string(record.status));
+    if (record.status >= 400) metrics_->errors.add(cause_of(record));
     if (log_ != nullptr) log_->write(record);
   } catch (...) {  // no memory for a log line: the server goes on
   }

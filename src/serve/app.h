@@ -65,7 +65,7 @@ class App final : public HttpHandler {
   Phase phase() const { return phase_; }
   // Null while loading.
   const ServedModel* model() const { return ready_model_.load(); }
-  ServerMetrics& metrics() { return metrics_; }
+  const std::shared_ptr<ServerMetrics>& metrics() const { return metrics_; }
   const AccessLog* log() const { return log_; }
   double uptime_s() const;
   std::string progress_what() const;
@@ -80,7 +80,7 @@ class App final : public HttpHandler {
   const AppOptions options_;
   AccessLog* const log_;
   const std::chrono::steady_clock::time_point started_;
-  ServerMetrics metrics_;
+  const std::shared_ptr<ServerMetrics> metrics_ = std::make_shared<ServerMetrics>();
   std::shared_ptr<const ServedModel> model_;
   std::atomic<const ServedModel*> ready_model_{nullptr};
   std::atomic<Phase> phase_{Phase::kLoading};

@@ -93,7 +93,7 @@ void write_labelled(PrometheusText& out, std::string_view name, std::string_view
 
 Reply metrics(App& app, const HttpRequest&) {
   PrometheusText out;
-  ServerMetrics& ours = app.metrics();
+  ServerMetrics& ours = *app.metrics();
   out.one("moeopt:ready", "gauge", "1 while requests are taken.",
           app.phase() == Phase::kReady ? 1 : 0);
   out.one("moeopt:uptime_seconds", "gauge", "Since the program started.", app.uptime_s());

@@ -14,8 +14,8 @@ namespace {
 class ChatReply final : public GenerationReply {
  public:
   ChatReply(const ChatRequest& request, const OutputFormat& format, const ServedModel& model,
-            ServerMetrics& metrics, ReplyOptions options)
-      : GenerationReply(model, metrics, std::move(options)),
+            std::shared_ptr<ServerMetrics> metrics, ReplyOptions options)
+      : GenerationReply(model, std::move(metrics), std::move(options)),
         logprobs_(request.logprobs),
         n_top_(request.top_logprobs.value_or(0)),
         splits_reasoning_(format.parser.reasoning),
@@ -168,7 +168,7 @@ class ChatReply final : public GenerationReply {
 }  // namespace
 
 std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& model,
-                                      ServerMetrics& metrics, ReplyOptions options,
+                                      std::shared_ptr<ServerMetrics> metrics, ReplyOptions options,
                                       std::chrono::milliseconds timeout) {
   ChatInputs inputs;
   inputs.messages = std::move(request.messages);
@@ -190,7 +190,8 @@ std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& mo
   made.prompt = std::move(prompt.ids);
   made.timeout = timeout;
   if (request.logprobs) made.sampling.n_logprobs = request.top_logprobs.value_or(0);
-  auto reply = std::make_shared<ChatReply>(request, format, model, metrics, std::move(options));
+  auto reply =
+      std::make_shared<ChatReply>(request, format, model, std::move(metrics), std::move(options));
   std::vector<Request> requests;
   requests.push_back(std::move(made));
   reply->submit(std::move(requests));

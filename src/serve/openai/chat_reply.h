@@ -11,7 +11,7 @@ namespace moeopt::serve {
 
 // Renders the prompt, submits, and returns the answer to come. Error and ApiError.
 std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& model,
-                                      ServerMetrics& metrics, ReplyOptions options,
+                                      std::shared_ptr<ServerMetrics> metrics, ReplyOptions options,
                                       std::chrono::milliseconds timeout);
 
 }  // namespace moeopt::serve

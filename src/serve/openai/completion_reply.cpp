@@ -11,8 +11,9 @@ constexpr int kDefaultMaxTokens = 16;  // OpenAI's
 class CompletionReply final : public GenerationReply {
  public:
   CompletionReply(const CompletionRequest& request, const std::vector<std::string>& echoes,
-                  const ServedModel& model, ServerMetrics& metrics, ReplyOptions options)
-      : GenerationReply(model, metrics, std::move(options)),
+                  const ServedModel& model, std::shared_ptr<ServerMetrics> metrics,
+                  ReplyOptions options)
+      : GenerationReply(model, std::move(metrics), std::move(options)),
         prompt_only_(request.max_tokens == 0),
         logprobs_(request.logprobs.has_value()),
         stop_ids_(request.ignore_eos ? std::vector<std::int32_t>() : model.stop_ids) {
@@ -80,7 +81,8 @@ class CompletionReply final : public GenerationReply {
 }  // namespace
 
 std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
-                                            const ServedModel& model, ServerMetrics& metrics,
+                                            const ServedModel& model,
+                                            std::shared_ptr<ServerMetrics> metrics,
                                             ReplyOptions options,
                                             std::chrono::milliseconds timeout) {
   std::vector<Request> requests;
@@ -118,8 +120,8 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     requests.push_back(std::move(made));
     echoes.push_back(request.echo ? std::move(echo) : std::string());
   }
-  auto reply =
-      std::make_shared<CompletionReply>(request, echoes, model, metrics, std::move(options));
+  auto reply = std::make_shared<CompletionReply>(request, echoes, model, std::move(metrics),
+                                                 std::move(options));
   reply->submit(std::move(requests));
   return reply;
 }

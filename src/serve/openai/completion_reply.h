@@ -12,7 +12,8 @@ namespace moeopt::serve {
 
 // Makes ids of the prompts, submits, and returns the answer to come. Error and ApiError.
 std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
-                                            const ServedModel& model, ServerMetrics& metrics,
+                                            const ServedModel& model,
+                                            std::shared_ptr<ServerMetrics> metrics,
                                             ReplyOptions options,
                                             std::chrono::milliseconds timeout);
 

@@ -40,42 +40,43 @@ bool is_failure(FinishReason finish) {
 
 // What the engine's thread and the I/O thread both touch.
 struct GenerationReply::Shared {
-  Shared(std::size_t limit_bytes, ServerMetrics& counted, Clock::time_point start, int n)
+  Shared(std::size_t limit_bytes, std::shared_ptr<ServerMetrics> counted, Clock::time_point start,
+         int n)
       : mailbox(limit_bytes),
-        metrics(counted),
+        metrics(std::move(counted)),
         arrived(start),
         last_token(static_cast<std::size_t>(n)) {}
 
   void count(int index, const Event& event) {
     if (event.finish != FinishReason::kNone) {
-      metrics.finished.add(std::string(finish_reason_name(event.finish)));
+      metrics->finished.add(std::string(finish_reason_name(event.finish)));
     }
     if (event.token == nullptr) return;
     const auto now = Clock::now();
     auto& last = last_token[static_cast<std::size_t>(index)];
     if (last == Clock::time_point{}) {
-      metrics.time_to_first_token_s.observe(seconds(now - arrived));
+      metrics->time_to_first_token_s.observe(seconds(now - arrived));
       std::int64_t none = 0;
       const auto first =
           std::chrono::duration_cast<std::chrono::microseconds>(now - arrived).count();
       first_token_us.compare_exchange_strong(none, std::max<std::int64_t>(1, first));
     } else {
-      metrics.inter_token_s.observe(seconds(now - last));
+      metrics->inter_token_s.observe(seconds(now - last));
     }
     last = now;
   }
 
   Mailbox mailbox;
-  ServerMetrics& metrics;
+  const std::shared_ptr<ServerMetrics> metrics;
   const Clock::time_point arrived;
   std::atomic<std::int64_t> first_token_us{0};
   std::vector<Clock::time_point> last_token;  // by choice; the engine's thread alone
 };
 
-GenerationReply::GenerationReply(const ServedModel& model, ServerMetrics& metrics,
+GenerationReply::GenerationReply(const ServedModel& model, std::shared_ptr<ServerMetrics> metrics,
                                  ReplyOptions options)
     : model_(model),
-      metrics_(metrics),
+      metrics_(std::move(metrics)),
       options_(std::move(options)),
       created_s_(static_cast<std::int64_t>(std::time(nullptr))) {}
 
@@ -94,7 +95,7 @@ void GenerationReply::submit(std::vector<Request> requests) {
   try {
     for (std::size_t i = 0; i < requests.size(); ++i) {
       prompt_tokens_ += static_cast<int>(requests[i].prompt.size());
-      metrics_.prompt_tokens.observe(static_cast<double>(requests[i].prompt.size()));
+      metrics_->prompt_tokens.observe(static_cast<double>(requests[i].prompt.size()));
       const int prompt = static_cast<int>(i);
       const int first = prompt * choices_per_prompt_;
       ids_.push_back(model_.engine->submit(std::move(requests[i]),
@@ -127,7 +128,7 @@ void GenerationReply::fail(ApiError error, std::string& out) {
   if (options_.stream) {
     out += fmt::format("data: {}\n\ndata: [DONE]\n\n", dump(error.body()));
   }
-  metrics_.errors.add(error.code());
+  metrics_->errors.add(error.code());
   failure_ = std::move(error);
   abandon();
 }
@@ -150,8 +151,8 @@ bool GenerationReply::advance(std::string& out) {
     read(letter, letter.prompt * choices_per_prompt_ + letter.choice, out);
     if (n_finished_ < n_choices_) continue;
     ended_ = true;
-    metrics_.request_s.observe(seconds(Clock::now() - options_.arrived));
-    metrics_.output_tokens.observe(output_tokens_);
+    metrics_->request_s.observe(seconds(Clock::now() - options_.arrived));
+    metrics_->output_tokens.observe(output_tokens_);
     if (!options_.stream) break;
     if (options_.include_usage) append_event(out, std::nullopt);
     out += "data: [DONE]\n\n";

@@ -28,7 +28,8 @@ struct ReplyOptions {
 
 class GenerationReply : public LiveReply {
  public:
-  GenerationReply(const ServedModel& model, ServerMetrics& metrics, ReplyOptions options);
+  GenerationReply(const ServedModel& model, std::shared_ptr<ServerMetrics> metrics,
+                  ReplyOptions options);
   ~GenerationReply() override;
 
   // Hands the requests to the engine: all of them, or none and the engine's Error. Once; each has
@@ -65,7 +66,8 @@ class GenerationReply : public LiveReply {
   void fail(ApiError error, std::string& out);
 
   const ServedModel& model_;
-  ServerMetrics& metrics_;
+  // Shared with the engine, whose last event may come when the server is gone.
+  const std::shared_ptr<ServerMetrics> metrics_;
   ReplyOptions options_;
   std::int64_t created_s_;
   std::shared_ptr<Shared> shared_;
