@@ -14,8 +14,9 @@ function(moeopt_library name)
   list(TRANSFORM ARG_DEPS PREPEND moeopt_)
   target_link_libraries(moeopt_${name} PUBLIC ${ARG_DEPS} PRIVATE moeopt_flags ${ARG_LIBS})
   set_target_properties(moeopt_${name} PROPERTIES UNITY_BUILD ${MOEOPT_UNITY} UNITY_BUILD_BATCH_SIZE 10)
-  if(MOEOPT_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # what is a source looks like a header
-    target_compile_options(moeopt_${name} PRIVATE -Wno-subobject-linkage)
+  if(MOEOPT_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # In a batch a source looks like a header, and GCC 12 inlines further and doubts what is a variant's.
+    target_compile_options(moeopt_${name} PRIVATE -Wno-subobject-linkage -Wno-maybe-uninitialized)
   endif()
   foreach(source ${sources})
     if(source MATCHES "_avx2\\.cpp$")

@@ -15,8 +15,8 @@ namespace moeopt {
 // Error(kIo).
 std::string read_file(const std::filesystem::path& file, std::size_t limit_bytes);
 
-// Writes a new file and renames it into place, so that a reader never sees half of it; a device or a
-// pipe is written into. Error(kIo).
+// Writes a new file and renames it into place, so that a reader never sees half of it; a device or
+// a pipe is written into. Error(kIo).
 void write_file(const std::filesystem::path& file, std::span<const std::byte> bytes);
 
 // Which file, and which state of it: equal when nothing replaced, resized or rewrote it in between.
