@@ -37,17 +37,6 @@ class FileDescriptor {
               verb, std::strerror(error));
 }
 
-// False: errno says why.
-bool write_fully(const FileDescriptor& descriptor, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(descriptor.get(), bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(put));
-  }
-  return true;
-}
-
 // A device or a pipe: a rename would put a file in its place.
 bool is_device(const std::filesystem::path& file) {
   struct stat status {};
@@ -104,11 +93,21 @@ std::string read_file(const std::filesystem::path& file, std::size_t limit_bytes
   return text;
 }
 
+bool write_fully(int descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(descriptor, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+  return true;
+}
+
 void write_file(const std::filesystem::path& file, std::span<const std::byte> bytes) {
   if (is_device(file)) {
     const FileDescriptor descriptor(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
     if (descriptor.get() < 0) refuse(file, "open", errno);
-    if (!write_fully(descriptor, bytes)) refuse(file, "write", errno);
+    if (!write_fully(descriptor.get(), bytes)) refuse(file, "write", errno);
     return;
   }
   const std::filesystem::path part = file.string() + ".part";
@@ -121,7 +120,7 @@ void write_file(const std::filesystem::path& file, std::span<const std::byte> by
     const FileDescriptor descriptor(
         ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (descriptor.get() < 0) refuse(part, "create", errno);
-    if (!write_fully(descriptor, bytes)) give_up();
+    if (!write_fully(descriptor.get(), bytes)) give_up();
   }
   if (::rename(part.c_str(), file.c_str()) != 0) give_up();
 }

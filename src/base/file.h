@@ -15,6 +15,9 @@ namespace moeopt {
 // Error(kIo).
 std::string read_file(const std::filesystem::path& file, std::size_t limit_bytes);
 
+// All of it to an open file, whatever interrupts. False: errno says why.
+bool write_fully(int descriptor, std::span<const std::byte> bytes);
+
 // Writes a new file and renames it into place, so that a reader never sees half of it; a device or
 // a pipe is written into. Error(kIo).
 void write_file(const std::filesystem::path& file, std::span<const std::byte> bytes);

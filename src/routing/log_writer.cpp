@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <span>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 
 namespace moeopt {
@@ -47,17 +49,11 @@ void RoutingLogWriter::open_part() {
 }
 
 void RoutingLogWriter::write_bytes(std::string_view bytes) {
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const int failure = errno;
-      cut_torn_record();
-      throw_error(ErrorCode::kIo, "{}: writing failed: {}", part_path().string(),
-                  std::strerror(failure));
-    }
-    done += static_cast<std::size_t>(n);
+  if (!write_fully(descriptor_, std::as_bytes(std::span(bytes)))) {
+    const int failure = errno;
+    cut_torn_record();
+    throw_error(ErrorCode::kIo, "{}: writing failed: {}", part_path().string(),
+                std::strerror(failure));
   }
   part_bytes_ += bytes.size();
   const std::lock_guard lock(mutex_);

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "cli/routing_flags.h"
 #include "cli/session.h"
+#include "golden_test_name.h"
 #include "routing/log_reader.h"
 #include "tensor/dtype.h"
 
@@ -201,11 +202,7 @@ TEST_P(RoutingLogTest, DecodeRoutesAsPrefillOfTheSameTokens) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RoutingLogTest, testing::ValuesIn(names()), [](const auto& golden) {
-  std::string name = golden.param;
-  std::ranges::replace(name, '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, RoutingLogTest, testing::ValuesIn(names()), golden_test_name);
 
 }  // namespace
 }  // namespace moeopt::cli

@@ -7,6 +7,7 @@
 #include "cpu/golden_util.h"
 #include "cpu/recording_ops.h"
 #include "cpu/runner_util.h"
+#include "golden_test_name.h"
 
 namespace moeopt::cpu {
 namespace {
@@ -88,12 +89,7 @@ TEST_P(GoldenTest, GreedyIdsAreTransformers) {
       golden_.greedy);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(golden_names()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(golden_names()), golden_test_name);
 
 }  // namespace
 }  // namespace moeopt::cpu

@@ -7,6 +7,7 @@
 #include "cpu/allocations_util.h"
 #include "cpu/golden_util.h"
 #include "cpu/runner_util.h"
+#include "golden_test_name.h"
 
 namespace moeopt::cpu {
 namespace {
@@ -86,12 +87,7 @@ TEST_P(RoutesTest, AreTransformersAtOnceInChunksAndTokenByToken) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RoutesTest, testing::ValuesIn(golden_names()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, RoutesTest, testing::ValuesIn(golden_names()), golden_test_name);
 
 // Two steps in flight keep their own routes; fast tiles record what the step's counts say.
 TEST(Routes, OfFastTilesAddUpToTheExpertCounts) {

@@ -12,6 +12,7 @@
 #include "cpu/cpu_backend.h"
 #include "engine/engine.h"
 #include "engine/engine_util.h"
+#include "golden_test_name.h"
 #include "model/parse.h"
 
 namespace moeopt {
@@ -143,11 +144,7 @@ TEST_P(BatchInvariance, TokensAndLogprobsAreThoseOfTheRequestAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvariance,
                          testing::Values("qwen3", "mixtral", "deepseek-v3", "deepseek-v3-fp8"),
-                         [](const auto& name) {
-                           std::string text = name.param;
-                           std::ranges::replace(text, '-', '_');
-                           return text;
-                         });
+                         golden_test_name);
 
 }  // namespace
 }  // namespace moeopt

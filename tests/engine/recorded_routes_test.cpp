@@ -10,6 +10,7 @@
 #include "cpu/golden_util.h"
 #include "engine/engine.h"
 #include "engine/engine_util.h"
+#include "golden_test_name.h"
 #include "model/parse.h"
 #include "routing/recorder.h"
 #include "routing/routing_util.h"
@@ -228,12 +229,7 @@ TEST_P(RecordedRoutes, AreTransformersBesideASequenceThatStops) {
   EXPECT_EQ(told.replayed, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RecordedRoutes, testing::ValuesIn(golden_names()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, RecordedRoutes, testing::ValuesIn(golden_names()), golden_test_name);
 
 }  // namespace
 }  // namespace moeopt

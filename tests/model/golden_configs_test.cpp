@@ -7,6 +7,7 @@
 
 #include "checkpoint/fp8_blocks.h"
 #include "checkpoint/model_folder.h"
+#include "golden_test_name.h"
 #include "model/check_weights.h"
 #include "model/model_util.h"
 #include "model/parse.h"
@@ -20,12 +21,7 @@ class GoldenConfig : public testing::TestWithParam<std::string> {
   ModelSpec spec_;
 };
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenConfig, testing::ValuesIn(golden_names()),
-                         [](const auto& golden) {
-                           std::string name = golden.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, GoldenConfig, testing::ValuesIn(golden_names()), golden_test_name);
 
 TEST_P(GoldenConfig, HasTransformersConstants) {
   EXPECT_FALSE(spec_.not_runnable.has_value()) << *spec_.not_runnable;

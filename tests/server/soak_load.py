@@ -10,7 +10,8 @@ import dataclasses
 import json
 import random
 
-QUESTION = "A farm has 18 horses and 2 hens. How many legs is that together?"
+from conftest import QUESTION
+
 SECONDS_PER_REQUEST = 120
 
 

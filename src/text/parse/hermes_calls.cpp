@@ -45,7 +45,7 @@ class HermesMachine final : public ToolCallMachine {
   }
 
   void take_in_body(char byte) {
-    if (!object_begun_ && std::string_view(" \t\r\n").find(byte) != std::string_view::npos) {
+    if (!object_begun_ && is_json_space(byte)) {
       if (holds_too_much()) return fail(byte);
       held_ += byte;
       return;
