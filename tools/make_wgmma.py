@@ -4,10 +4,9 @@
 usage: make_wgmma.py > src/cuda/moe/wgmma.cuh
 """
 
-WIDTHS = (8, 16, 32, 64, 128)
 KINDS = (
-    ("bf16", "k16.f32.bf16.bf16", ", 1, 1, 0, 0"),
-    ("e4m3", "k32.f32.e4m3.e4m3", ", 1, 1"),
+    ("bf16", "k16.f32.bf16.bf16", ", 1, 1, 0, 0", (8, 16, 32, 64, 256)),
+    ("e4m3", "k32.f32.e4m3.e4m3", ", 1, 1", (8, 16, 32, 64, 128)),
 )
 
 HEAD = """\
@@ -64,8 +63,8 @@ __device__ inline void wgmma_{kind}<{width}>(float (&d)[{n}], std::uint64_t a, s
 
 def main() -> None:
     print(HEAD, end="")
-    for width in WIDTHS:
-        for kind, types, tail in KINDS:
+    for kind, types, tail, widths in KINDS:
+        for width in widths:
             print(function(kind, types, tail, width), end="")
     print(TAIL, end="")
 

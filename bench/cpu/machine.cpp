@@ -47,6 +47,19 @@ __attribute__((target("avx512f"))) std::uint64_t sum_avx512(const std::byte* dat
   return total;
 }
 
+__attribute__((target("avx2"))) std::uint64_t sum_avx2(const std::byte* data, std::size_t n) {
+  __m256i sums[4] = {};
+  for (std::size_t i = 0; i + 128 <= n; i += 128) {
+    for (std::size_t lane = 0; lane < 4; ++lane) {
+      const auto* from = reinterpret_cast<const __m256i*>(data + i + 32 * lane);
+      sums[lane] = _mm256_add_epi64(sums[lane], _mm256_loadu_si256(from));
+    }
+  }
+  std::uint64_t words[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), sums[0] + sums[1] + sums[2] + sums[3]);
+  return words[0] + words[1] + words[2] + words[3];
+}
+
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
   std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -77,10 +90,22 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles() {
 }
 
 constexpr int kVectorSteps = 2000000;
-constexpr int kVectorSums = 16;  // more than latency times throughput
+constexpr int kVectorSums = 16;      // more than latency times throughput
+constexpr int kVectorSumsAvx2 = 12;  // what 16 registers hold
 
-__attribute__((target("avx512f"))) void multiply_vectors() {
-  __m512 sums[kVectorSums];  // all different, or one would be computed for all
+__attribute__((target("avx2,fma"))) void multiply_avx2() {
+  __m256 sums[kVectorSumsAvx2];  // all different, or one would be computed for all
+  for (int i = 0; i < kVectorSumsAvx2; ++i) sums[i] = _mm256_set1_ps(static_cast<float>(i));
+  __m256 a = _mm256_set1_ps(0.5f);
+  for (int i = 0; i < kVectorSteps; ++i) {
+    __asm__ volatile("" : "+x"(a));  // keeps the loop
+    for (__m256& sum : sums) sum = _mm256_fmadd_ps(a, a, sum);
+  }
+  for (__m256& sum : sums) __asm__ volatile("" : "+x"(sum));
+}
+
+__attribute__((target("avx512f"))) void multiply_avx512() {
+  __m512 sums[kVectorSums];
   for (int i = 0; i < kVectorSums; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
   __m512 a = _mm512_set1_ps(0.5f);
   for (int i = 0; i < kVectorSteps; ++i) {
@@ -94,6 +119,7 @@ __attribute__((target("avx512f"))) void multiply_vectors() {
 std::uint64_t sum_bytes(const std::byte* data, std::size_t n) {
 #if defined(__x86_64__)
   if (cpu_features().avx512) return sum_avx512(data, n);
+  if (cpu_features().avx2) return sum_avx2(data, n);
 #endif
   return sum_portable(data, n);
 }
@@ -130,7 +156,11 @@ MultiplyPeak multiply_peak(ThreadPool& pool) {
   }
   if (cpu_features().avx512) {
     return {"AVX-512 float32", 2.0 * 16 * kVectorSums * kVectorSteps * pool.threads() /
-                                   best_seconds(multiply_vectors)};
+                                   best_seconds(multiply_avx512)};
+  }
+  if (cpu_features().avx2) {
+    return {"AVX2 float32", 2.0 * 8 * kVectorSumsAvx2 * kVectorSteps * pool.threads() /
+                                best_seconds(multiply_avx2)};
   }
 #else
   static_cast<void>(pool);

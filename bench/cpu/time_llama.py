@@ -47,8 +47,7 @@ def main() -> None:
         if repeat > 0:  # the first reads the weights
             prefills.append(took)
             decodes.append(statistics.median(steps))
-    import importlib.metadata
-    print(json.dumps({"name": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}",
+    print(json.dumps({"name": f"llama-cpp-python {ll.__version__}",
                       "prefill_s": statistics.median(prefills),
                       "decode_s": statistics.median(decodes)}))
 

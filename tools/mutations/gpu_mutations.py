@@ -9,15 +9,17 @@ from mutations import Mutation
 
 FOLDER = "src/cuda/moe/"
 COMBINE = FOLDER + "combine.cuh"
-CONSUMER = FOLDER + "consumer.cuh"
+FEW = FOLDER + "few_tokens.cuh"
 GATE = FOLDER + "gate.cuh"
 KERNEL = FOLDER + "kernel.cuh"
 LISTS = FOLDER + "lists.cuh"
 LOADER = FOLDER + "loader.cuh"
+MANY = FOLDER + "many_tokens.cuh"
 PACK = FOLDER + "pack.cu"
 PRODUCER = FOLDER + "producer.cuh"
 PTX = FOLDER + "ptx.cuh"
 PUBLISHER = FOLDER + "publisher.cuh"
+ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
@@ -26,10 +28,11 @@ ADD = """sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
 WEIGHT = "weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;"
 OUT = "out.x = pack_bf16(sum[i][0], sum[i][1]);"
 CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
+SWIGLU_MANY = "sums[8 * j + i] = swiglu(sums[8 * j + i], sums[8 * j + 4 + i]);"
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
 FREE_BF16 = """      if (stage > 0) {
         wgmma_wait<1>();
-        free_previous_stage<1>();
+        rings_.free_previous();
       }"""
 ISSUE_FP8 = """      wgmma_fence();
 #pragma unroll
@@ -39,7 +42,8 @@ ISSUE_FP8 = """      wgmma_fence();
           wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
                          step > 0);"""
 
-ADD_FP8 = "sums[at + 3] += products[4 * g + 3] * (high_scale * token.y);"
+ADD_FP8 = "total[i][4 * g + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
+ADD_FP8_MANY = "sums[tile * kTileSums + i] += products[i] * scale[i / 4 % 2][i / 2 % 2];"
 
 WEIGHTS = [
     Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("own.weight[s]", "0.8f * own.weight[s]")),
@@ -64,46 +68,55 @@ WEIGHTS = [
 ]
 
 GEMMS = [
-    Mutation("gate and up swapped in one expert", CONSUMER, SWIGLU_LOW,
+    Mutation("gate and up swapped in one expert", FEW, SWIGLU_LOW,
              "if (info.expert == 1) {\n"
              "          const float gate = sums[i][4 * g];\n"
              "          sums[i][4 * g] = sums[i][4 * g + 2];\n"
              "          sums[i][4 * g + 2] = gate;\n"
              "        }\n        " + SWIGLU_LOW),
-    Mutation("up without the gate's silu", CONSUMER, "return __fdividef(gate, 1.0f + __expf(-gate)) * up;",
+    Mutation("up without the gate's silu", ROUNDING, "return __fdividef(gate, 1.0f + __expf(-gate)) * up;",
              "return gate * up;"),
     Mutation("K tail dropped", PRODUCER, "info.blocks = first ? layout.blocks1() : layout.blocks2();",
              "info.blocks = max(1, (first ? layout.blocks1() : layout.blocks2()) - 1);"),
     Mutation("the neighbour's expert", PRODUCER,
              "p_.experts + static_cast<std::uint64_t>(info.expert) * p_.expert_stride",
              "p_.experts + static_cast<std::uint64_t>((info.expert + 1) % p_.slots) * p_.expert_stride"),
-    Mutation("bf16 accumulation (bf16)", CONSUMER, FREE_BF16,
+    Mutation("bf16 accumulation (bf16)", FEW, FREE_BF16,
              """      wgmma_wait<0>();
       for (auto& tile : sums) {
         for (float& value : tile) value = low_bf16(pack_bf16(value, 0));
       }
-      if (stage > 0) free_previous_stage();"""),
-    Mutation("h truncated instead of rounded (bf16)", CONSUMER, STORE_H_BF16,
+      if (stage > 0) rings_.free_previous();"""),
+    Mutation("h truncated instead of rounded (bf16)", FEW, STORE_H_BF16,
              STORE_H_BF16.replace(
                  "pack_bf16(sums[i][4 * g], sums[i][4 * g + 1])",
                  "(__float_as_uint(sums[i][4 * g]) >> 16) |\n"
                  "              (__float_as_uint(sums[i][4 * g + 1]) & 0xffff0000u)")),
-    Mutation("h from half of its scale's columns (fp8)", CONSUMER,
-             "2 * quad + c;\n        float largest = 1e-10f;\n        for (int w = 0; w < kConsumerWarps;",
-             "2 * quad + c;\n        float largest = 1e-10f;\n        for (int w = 0; w < kConsumerWarps / 2;"),
-    Mutation("h from half of its scale's columns (fp8, many tokens)", CONSUMER,
-             "row < kN) {\n      float largest = 1e-10f;\n      for (int w = 0; w < kConsumerWarps;",
-             "row < kN) {\n      float largest = 1e-10f;\n      for (int w = 0; w < kConsumerWarps / 2;"),
-    Mutation("a sum that loses bits (fp8)", CONSUMER, ADD_FP8,
+    Mutation("h from half of its scale's columns (fp8)", FEW,
+             "for (int w = 0; w < kConsumerWarps; ++w)\n          largest",
+             "for (int w = 0; w < kConsumerWarps / 2; ++w)\n          largest"),
+    Mutation("h from half of its scale's columns (fp8, many tokens)", MANY,
+             "largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));", ""),
+    Mutation("a sum that loses bits (fp8)", FEW, ADD_FP8,
              ADD_FP8 + """
-            for (int n = 0; n < 4; ++n) sums[at + n] = low_bf16(pack_bf16(sums[at + n], 0));"""),
-    Mutation("h scaled past what e4m3 holds (fp8)", CONSUMER,
-             "        const float scale = largest / 448.0f;\n        const float inverse",
-             "        const float scale = largest / 480.0f;\n        const float inverse"),
-    Mutation("h scaled past what e4m3 holds (fp8, many tokens)", CONSUMER,
-             "      const float scale = largest / 448.0f;\n      maxima[row]",
-             "      const float scale = largest / 480.0f;\n      maxima[row]"),
-    Mutation("the last odd block of K not multiplied (bf16)", CONSUMER,
+          for (int n = 0; n < 4; ++n) total[i][4 * g + n] = low_bf16(pack_bf16(total[i][4 * g + n], 0));"""),
+    Mutation("a sum that loses bits (fp8, many tokens)", MANY, ADD_FP8_MANY,
+             ADD_FP8_MANY + """
+      float& sum = sums[tile * kTileSums + i];
+      sum = low_bf16(pack_bf16(sum, 0));"""),
+    Mutation("h scaled past what e4m3 holds (fp8)", FEW, "scale_of(largest)", "scale_of(largest) * (448.0f / 480.0f)"),
+    Mutation("h scaled past what e4m3 holds (fp8, many tokens)", MANY, "scale_of(largest)",
+             "scale_of(largest) * (448.0f / 480.0f)"),
+    Mutation("gate and up swapped in one expert (many tokens)", MANY, SWIGLU_MANY,
+             SWIGLU_MANY.replace("swiglu(sums[8 * j + i], sums[8 * j + 4 + i])",
+                                 "info.expert == 1 ? swiglu(sums[8 * j + 4 + i], sums[8 * j + i])\n"
+                                 "                                         "
+                                 ": swiglu(sums[8 * j + i], sums[8 * j + 4 + i])")),
+    Mutation("the second token's columns from the first (bf16, many tokens)", MANY,
+             "pack_bf16(two[4], two[5]), pack_bf16(two[6], two[7])",
+             "pack_bf16(two[4], two[5]), pack_bf16(two[4], two[5])"),
+    Mutation("the second warpgroup's tokens from the first's", MANY, "+ group() * kHalfBytes", ""),
+    Mutation("the last odd block of K not multiplied (bf16)", FEW,
              "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);\n"
              "      issue_bf16<kN, 1>(sums);",
              "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);"),
@@ -114,7 +127,7 @@ GEMMS = [
     Mutation("gate and up scales swapped in packing", PACK,
              "thread == 0 ? source.gate.scale : source.up.scale",
              "thread == 0 ? source.up.scale : source.gate.scale"),
-    Mutation("fp8 without promotion", CONSUMER, ISSUE_FP8,
+    Mutation("fp8 without promotion", FEW, ISSUE_FP8,
              # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
              """      for (int i = 0; i < T::kMTiles; ++i) {
         for (int g = 0; g < kN / 8; ++g) {
@@ -128,22 +141,22 @@ GEMMS = [
         }
       }
 """ + ISSUE_FP8.replace("step > 0);", "1);")),
-    Mutation("a weight's scale block off by one", CONSUMER,
+    Mutation("a weight's scale block off by one", FEW,
              "block < info.blocks; ++block) {\n      const float low_scale = low[block];",
              "block < info.blocks; ++block) {\n"
              "      const float low_scale = low[min(block + 1, info.blocks - 1)];"),
-    Mutation("a weight's scale block off by one (many tokens)", CONSUMER,
-             "block < blocks; ++block) {\n      const float low_scale = low[block];",
-             "block < blocks; ++block) {\n      const float low_scale = low[min(block + 1, blocks - 1)];"),
-    Mutation("the gate's scale for up", CONSUMER,
+    Mutation("a weight's scale block off by one (many tokens)", MANY, "* blocks, 4)) + block;",
+             "* blocks, 4)) + min(block + 1, blocks - 1);"),
+    Mutation("the gate's scale for up", FEW,
              "first ? low + info.blocks : low;\n    float products", "low;\n    float products"),
-    Mutation("the gate's scale for up (many tokens)", CONSUMER,
-             "first ? low + info.blocks : low;\n    const int blocks", "low;\n    const int blocks"),
+    Mutation("the gate's scale for up (many tokens)", MANY, "of_tile + (first ? blocks : 0)", "of_tile"),
+    Mutation("the first token's scale for both (many tokens)", MANY, "token[1] = of_tokens[8];",
+             "token[1] = of_tokens[0];"),
     Mutation("a token's scale block off by one", LOADER, "s_.source_row[warp_][row] * groups + block);",
              "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
-    Mutation("activations quantised to a smaller range", GATE, "fmaxf(largest, 1e-10f) / 448.0f",
-             "fmaxf(largest, 1e-10f) / 256.0f"),
-    Mutation("activations' scale not clamped", GATE, "fmaxf(largest, 1e-10f) / 448.0f", "largest / 448.0f"),
+    Mutation("activations quantised to a smaller range", GATE, "scale_of(largest)",
+             "scale_of(largest) * (448.0f / 256.0f)"),
+    Mutation("activations' scale not clamped", ROUNDING, "fmaxf(largest, 1e-10f) / 448.0f", "largest / 448.0f"),
     Mutation("weights quantised by the wrong scale", PACK, "__fdiv_rn(block_max(largest), 448.0f)",
              "__fdiv_rn(block_max(largest), 440.0f)"),
 ]

@@ -4,6 +4,7 @@
 // order.
 #pragma once
 
+#include "cuda/moe/rounding.cuh"
 #include "cuda/moe/route.cuh"
 #include "cuda/moe/shared_state.cuh"
 
@@ -248,7 +249,7 @@ inline __device__ __noinline__ void quantise_task(const Params& p, const Run& ru
       for (int step = 16; step > 0; step /= 2) {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
       }
-      const float scale = fmaxf(largest, 1e-10f) / 448.0f;
+      const float scale = scale_of(largest);
       const std::uint32_t packed =
           pack_e4m3(v[0] / scale, v[1] / scale) | pack_e4m3(v[2] / scale, v[3] / scale) << 16;
       *reinterpret_cast<std::uint32_t*>(out + group * 128 + lane * 4) = packed;

@@ -186,6 +186,7 @@ __device__ inline void pin(float (&registers)[kCount]) {
 __device__ inline int thread_again() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  __builtin_assume(thread >= 0 && thread < 1024);  // divisions are shifts
   return thread;
 }
 
@@ -207,17 +208,11 @@ __device__ inline std::uint32_t transpose_8x8(std::uint32_t two) {
   return out;
 }
 
-// Two or four such matrices to shared memory, transposed: lane 8 i + r gives the address of row r
-// of the transposed matrix i, 16 bytes.
-__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a),
-               "r"(b)
-               : "memory");
-}
-__device__ inline void store_transposed(std::uint32_t to, std::uint32_t a, std::uint32_t b,
-                                        std::uint32_t c, std::uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
-               "r"(a), "r"(b), "r"(c), "r"(d)
+// Four such matrices to shared memory: lane 8 i + r gives the address of row r of matrix i, 16 bytes.
+__device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                                      std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),
+               "r"(b), "r"(c), "r"(d)
                : "memory");
 }
 __device__ inline uint4 load_shared_16(std::uint32_t from) {

@@ -29,9 +29,8 @@ inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
 inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 
-// Named barriers: of the consumers, and of each warpgroup of them; 0 is __syncthreads.
+// The consumers' named barrier; 0 is __syncthreads.
 inline constexpr int kConsumerBarrier = 1;
-inline constexpr int kWarpgroupBarrier = 2;
 
 template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
 struct Tile {
@@ -50,14 +49,14 @@ struct Tile {
   // Scales of the weights of one task: [m_tiles][2][H / 128] or [m_tiles][I / 128].
   static constexpr int kScaleFloats = kFp8 ? kMTiles * kMaxBlocks : 4;
   // Tiles for many tokens keep h in stage images and store by whole lines (image_loader.cuh,
-  // store_tile.cuh).
+  // many_tokens.cuh).
   static constexpr bool kImages = kNMax >= 128;
   static constexpr int kLoaderLanes = kImages ? 32 * kLoaderWarps : 32;  // that fill a stage
-  static constexpr int kStagingBytes = kImages ? 8192 : 16;              // of a warpgroup
+  static constexpr int kStagingBytes = kImages ? kNMax * kBlockBytes : 16;
   // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
   // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
-  static constexpr int kProducerRegisters = kImages ? 72 : 104;
-  static constexpr int kConsumerRegisters = kImages ? 216 : 200;
+  static constexpr int kProducerRegisters = !kImages ? 104 : kFp8 ? 72 : 72;
+  static constexpr int kConsumerRegisters = !kImages ? 200 : kFp8 ? 216 : 216;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
   static constexpr bool kLocalLists = kNMax <= 64;  // Config::local_lists may be set
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
@@ -129,7 +128,7 @@ template <typename T>
 struct alignas(1024) SharedState {
   std::byte weights[T::kWeightStages][T::kWeightStageBytes];
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
-  std::byte staging[2][T::kStagingBytes];  // of a warpgroup; written and read by consumers
+  std::byte staging[T::kStagingBytes];  // of results, 128 bytes a token; each consumer warp its own
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
   union {
@@ -137,7 +136,8 @@ struct alignas(1024) SharedState {
     std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][kMaxSlots];  // lists; of a warp's
                                                                            // entries, per expert
   };
-  float row_max[2][T::kFp8 ? kConsumerWarps * T::kNMax : 1];  // fp8: largest |h| per warp and token
+  // fp8, few tokens: largest |h| per warp and token.
+  float row_max[2][T::kFp8 && !T::kImages ? kConsumerWarps * T::kNMax : 1];
   std::int32_t y_row[kTaskSlots]
                     [T::kNMax];  // second GEMM: where each token of the tile has its y row
   // The schedule.

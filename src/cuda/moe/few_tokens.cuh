@@ -1,0 +1,310 @@
+// The GEMMs of a task of up to 64 tokens: weights are operand A (64 rows a wgmma), tokens operand B,
+// so that a task with few tokens is a narrow N, not padding. With one 64-row tile per warpgroup a
+// task's 128 rows are halves of one packed tile; with two, each warpgroup has a packed tile of its
+// own.
+// Owned here: their K loops, and h and y as these tiles store them. Invariant (batch invariance): an
+// element's sum runs along all of K in one accumulator, ascending (fp8: 128 products at a time,
+// scaled, then added), whatever the width.
+#pragma once
+
+#include "cuda/moe/rings.cuh"
+#include "cuda/moe/rounding.cuh"
+#include "cuda/moe/shared_state.cuh"
+#include "cuda/moe/wgmma.cuh"
+
+namespace moeopt::cuda::moe {
+
+template <typename T>
+class FewTokens {
+ public:
+  __device__ FewTokens(const Params& p, SharedState<T>& s, const Run& /*run*/, Tracer trace)
+      : p_(p), s_(s), trace_(trace), rings_(s) {
+    static_assert(T::kNMax <= 64);
+  }
+
+  // The consumers' one tracer.
+  __device__ Tracer& trace() { return trace_; }
+
+  __device__ void gemm(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
+    const int rows = info.rows;
+    if (rows <= 8) {
+      gemm_n<8>(info, tasks);
+    } else if (rows <= 16) {
+      gemm_n<16>(info, tasks);
+    } else if (rows <= 32) {
+      gemm_n<32>(info, tasks);
+    } else {
+      if constexpr (T::kNMax >= 64) gemm_n<64>(info, tasks);
+    }
+  }
+
+  __device__ void settle() {}
+
+ private:
+  // Asked for each time: registers are for sums.
+  static __device__ int consumer() { return static_cast<int>(threadIdx.x) - 128; }
+  static __device__ int group() { return consumer() / 128; }
+  static __device__ int warp() {  // within the warpgroup
+    return consumer() / 32 % 4;
+  }
+  static __device__ int lane() { return consumer() % 32; }
+
+  template <int kN>
+  using Sums = float[T::kMTiles][kN / 2];
+
+  template <int kN>
+  __device__ void gemm_n(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
+    // NOTE: zeroed also because a register that wgmma reads uninitialised is live around the task
+    // loop: then the accumulators of all widths compete.
+    Sums<kN> sums = {};
+    const bool first = info.task.kind == TaskKind::kFirst;
+    if constexpr (T::kFp8) {
+      multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+    } else {
+      multiply_bf16<kN>(info, sums);
+    }
+#pragma unroll
+    for (int i = 0; i < T::kMTiles; ++i) pin(sums[i]);
+    stamp(trace_, TracePhase::kDone, info.task);
+    if (first) {
+      finish_first<kN>(info, sums);
+    } else {
+      mbarrier_wait(s_.task_rows[tasks.stage], tasks.phase, "y rows");
+      finish_second<kN>(info, sums, s_.y_row[tasks.stage]);
+    }
+  }
+
+  // --- K loops -----------------------------------------------------------------------------------
+
+  __device__ void wait_for_stage(const TaskInfo& info, int block) {
+    rings_.wait(true);
+    if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
+  }
+  // A block of the stage at hand. With one tile a warpgroup has a half of each block's tile, with
+  // two a tile.
+  __device__ std::uint64_t weights_operand(int block) const {
+    const int offset =
+        T::kMTiles == 1 ? block * kStageBytes + group() * kHalfBytes : group() * kStageBytes;
+    return swizzled_operand(shared_address(rings_.weights()) + offset);
+  }
+  __device__ std::uint64_t tokens_operand(int block) const {
+    return swizzled_operand(shared_address(rings_.tokens()) + block * T::kTokenBlockBytes);
+  }
+
+  template <int kN, int kBlocks>
+  __device__ void issue_bf16(Sums<kN>& sums) {
+    wgmma_fence();
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const std::uint64_t weights = weights_operand(block);
+      const std::uint64_t tokens = tokens_operand(block);
+#pragma unroll
+      for (int step = 0; step < 4; ++step) {
+#pragma unroll
+        for (int i = 0; i < T::kMTiles; ++i) {
+          wgmma_bf16<kN>(sums[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2, 1);
+        }
+      }
+    }
+    wgmma_commit();
+  }
+
+  // A stage's products run while the next stage is waited for.
+  template <int kN>
+  __device__ void multiply_bf16(const TaskInfo& info, Sums<kN>& sums) {
+    const int whole = info.blocks / T::kBlocks;
+    for (int stage = 0; stage < whole; ++stage) {
+      wait_for_stage(info, stage);
+      issue_bf16<kN, T::kBlocks>(sums);
+      if (stage > 0) {
+        wgmma_wait<1>();
+        rings_.free_previous();
+      }
+      rings_.advance();
+    }
+    wgmma_wait<0>();
+    if (whole > 0) rings_.free_previous();
+    if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {
+      wait_for_stage(info, whole);
+      issue_bf16<kN, 1>(sums);
+      wgmma_wait<0>();
+      rings_.advance();
+      rings_.free_previous();
+    }
+  }
+
+  // 128 products by wgmma, times both scales, then into the float32 total: the tensor core's own
+  // accumulator keeps too few bits for all of K. Both m-tiles at a time.
+  // (Promoting one while the next runs is refused by ptxas, C7514; the other warpgroup fills the
+  // gap.)
+  template <int kN>
+  __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
+                               Sums<kN>& total) {
+    static_assert(T::kBlocks == 1);
+    // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
+    const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
+    const float* low = scales + group() * padded;
+    const float* high = first ? low + info.blocks : low;
+    float products[T::kMTiles][kN / 2] = {};
+    for (int block = 0; block < info.blocks; ++block) {
+      const float low_scale = low[block];
+      const float high_scale = high[block];
+      wait_for_stage(info, block);
+      const std::uint64_t weights = weights_operand(0);
+      const float* token_scales = rings_.token_scales() + 2 * (lane() % 4);
+      const std::uint64_t tokens = tokens_operand(0);
+      wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < 4; ++step) {
+#pragma unroll
+        for (int i = 0; i < T::kMTiles; ++i) {
+          wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                         step > 0);
+        }
+      }
+      wgmma_commit();
+      wgmma_wait<0>();
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        pin(products[i]);
+#pragma unroll
+        for (int g = 0; g < kN / 8; ++g) {
+          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+          total[i][4 * g] += products[i][4 * g] * (low_scale * token.x);
+          total[i][4 * g + 1] += products[i][4 * g + 1] * (low_scale * token.y);
+          total[i][4 * g + 2] += products[i][4 * g + 2] * (high_scale * token.x);
+          total[i][4 * g + 3] += products[i][4 * g + 3] * (high_scale * token.y);
+        }
+      }
+      rings_.advance();
+      rings_.free_previous();
+    }
+  }
+
+  // --- first GEMM: h ----------------------------------------------------------------------------
+
+  // The packed 128-row tile and its 64-row half that m-tile i of this warpgroup is.
+  __device__ int packed_tile(const TaskInfo& info) const {
+    return T::kMTiles == 1 ? info.task.unit : info.task.unit * 2 + group();
+  }
+  __device__ int packed_half(int i) const { return T::kMTiles == 1 ? group() : i; }
+
+  template <int kN>
+  __device__ void finish_first(const TaskInfo& info, Sums<kN>& sums) {
+    const bool shared = info.task.slot < 0;
+    const ExpertLayout& layout = shared ? p_.shared_layout : p_.layout;
+    const int tile = packed_tile(info);
+    std::byte* h = (shared ? p_.h_shared : p_.h) +
+                   std::int64_t{1} * info.h_row * layout.intermediate * T::kElementBytes;
+    // Gate and up of h column 8 j + lane / 4 are in one thread; h replaces them, tokens 2q and 2q
+    // + 1.
+#pragma unroll
+    for (int i = 0; i < T::kMTiles; ++i) {
+#pragma unroll
+      for (int g = 0; g < kN / 8; ++g) {
+        sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);
+        sums[i][4 * g + 1] = swiglu(sums[i][4 * g + 1], sums[i][4 * g + 3]);
+      }
+    }
+    if constexpr (T::kFp8) {
+      store_h_fp8<kN>(info, sums, h, tile, layout.intermediate);
+    } else if (tile < layout.tiles1()) {
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        const int column = tile * 64 + (packed_half(i) * 4 + warp()) * 8 + 2 * (lane() % 4);
+#pragma unroll
+        for (int g = 0; g < kN / 8; ++g) {
+          const std::uint32_t two = transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));
+          const int row = 8 * g + lane() / 4;
+          if (row < info.rows) {
+            *reinterpret_cast<std::uint32_t*>(
+                h + (std::int64_t{1} * row * layout.intermediate + column) * 2) = two;
+          }
+        }
+      }
+    }
+  }
+
+  // The two warpgroups hold the 128 columns of h that share a scale.
+  template <int kN>
+  __device__ void store_h_fp8(const TaskInfo& info, Sums<kN>& sums, std::byte* h, int tile,
+                              int width) {
+    float* maxima =
+        s_.row_max[exchange_ ? 1 : 0];  // NOTE: two, so that a fast warpgroup cannot overwrite
+    exchange_ = !exchange_;             // what the other still reads
+    const int quad = lane() % 4;
+#pragma unroll
+    for (int g = 0; g < kN / 8; ++g) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float largest = fmaxf(fabsf(sums[0][4 * g + c]), fabsf(sums[T::kMTiles - 1][4 * g + c]));
+        for (int step = 4; step < 32; step *= 2) {
+          largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
+        }
+        if (lane() < 4) maxima[(consumer() / 32) * T::kNMax + 8 * g + 2 * quad + c] = largest;
+      }
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
+#pragma unroll
+    for (int g = 0; g < kN / 8; ++g) {
+      std::uint32_t halves[2];  // of one token each: byte i is m-tile i's
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const int row = 8 * g + 2 * quad + c;
+        float largest = 0;
+        for (int w = 0; w < kConsumerWarps; ++w)
+          largest = fmaxf(largest, maxima[w * T::kNMax + row]);
+        const float scale = scale_of(largest);
+        const float inverse = 1.0f / scale;
+        halves[c] = pack_e4m3(quotient(sums[0][4 * g + c], scale, inverse),
+                              quotient(sums[T::kMTiles - 1][4 * g + c], scale, inverse));
+        if (consumer() < 4 && row < info.rows) {
+          float* scales = info.task.slot < 0 ? p_.h_shared_scales : p_.h_scales;
+          scales[std::int64_t{1} * (info.h_row + row) * (width / 128) + info.task.unit] = scale;
+        }
+      }
+      const std::uint32_t two = transpose_8x8(halves[0] | halves[1] << 16);
+      const int row = 8 * g + lane() / 4;
+      if (row >= info.rows) continue;
+      std::byte* at = h + std::int64_t{1} * row * width + tile * 64 + warp() * 8 + 2 * quad;
+      // Column c of `two`: low byte m-tile 0, high byte m-tile 1, whose columns are 32 further.
+      *reinterpret_cast<std::uint16_t*>(at) =
+          static_cast<std::uint16_t>((two & 0xff) | (two >> 8 & 0xff00));
+      *reinterpret_cast<std::uint16_t*>(at + 32) =
+          static_cast<std::uint16_t>((two >> 8 & 0xff) | (two >> 16 & 0xff00));
+    }
+  }
+
+  // --- second GEMM: y ---------------------------------------------------------------------------
+
+  template <int kN>
+  __device__ void finish_second(const TaskInfo& info, Sums<kN>& sums, const std::int32_t* y_row) {
+    auto* y = static_cast<std::byte*>(p_.y);
+    const int tile = packed_tile(info);
+#pragma unroll
+    for (int i = 0; i < T::kMTiles; ++i) {
+      const int first_column = tile * kTileRows + packed_half(i) * kHalfRows;
+      if (first_column >= p_.hidden) break;  // rows of the packed tile beyond the matrix
+      const int column = first_column + warp() * 16 + 2 * (lane() % 4);
+#pragma unroll
+      for (int g = 0; g < kN / 8; ++g) {
+        const std::uint32_t low = transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));
+        const std::uint32_t high = transpose_8x8(pack_bf16(sums[i][4 * g + 2], sums[i][4 * g + 3]));
+        const int row = 8 * g + lane() / 4;
+        if (row < info.rows) {
+          std::byte* at = y + (std::int64_t{1} * y_row[row] * p_.hidden + column) * 2;
+          *reinterpret_cast<std::uint32_t*>(at) = low;
+          *reinterpret_cast<std::uint32_t*>(at + 16) = high;
+        }
+      }
+    }
+  }
+
+  const Params& p_;
+  SharedState<T>& s_;
+  Tracer trace_;
+  bool exchange_ = false;
+  Rings<T> rings_;
+};
+
+}  // namespace moeopt::cuda::moe
