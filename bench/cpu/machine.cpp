@@ -155,8 +155,8 @@ MultiplyPeak multiply_peak(ThreadPool& pool) {
             4.0 * kTileSteps * 16 * 16 * 32 * 2 * pool.threads() / best_seconds(multiply_tiles)};
   }
   if (cpu_features().avx512) {
-    return {"AVX-512 float32", 2.0 * 16 * kVectorSums * kVectorSteps * pool.threads() /
-                                   best_seconds(multiply_avx512)};
+    return {"AVX-512 float32",
+            2.0 * 16 * kVectorSums * kVectorSteps * pool.threads() / best_seconds(multiply_avx512)};
   }
   if (cpu_features().avx2) {
     return {"AVX2 float32", 2.0 * 8 * kVectorSumsAvx2 * kVectorSteps * pool.threads() /

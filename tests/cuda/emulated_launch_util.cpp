@@ -292,7 +292,8 @@ class Block {
       case TaskKind::kEnd:
         return consumer_over_ = true;
       case TaskKind::kQuantise:
-        for_tokens(d.task.tile, kWarpTokens, [&](std::size_t token) { ++w_.quantised[token]; });
+        for_tokens(d.task.tile, w_.launch.task_tokens,
+                   [&](std::size_t token) { ++w_.quantised[token]; });
         ++set().quantised;
         break;
       case TaskKind::kGate:
@@ -352,19 +353,20 @@ class Block {
   bool dispatch(int tile) {
     bool ready = true;
     if (w_.local()) {
-      for_tokens(tile, kWarpTokens,
+      for_tokens(tile, w_.launch.task_tokens,
                  [&](std::size_t token) { ready = ready && w_.has_logits(token); });
-      if (ready) for_tokens(tile, kWarpTokens, [&](std::size_t token) { ++w_.chosen[token]; });
+      if (ready)
+        for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) { ++w_.chosen[token]; });
       return ready;
     }
     const auto units = static_cast<std::uint32_t>(w_.launch.gate_units);
-    for_tokens(tile, kWarpTokens, [&](std::size_t token) {
+    for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) {
       if (w_.launch.gate_tiles == 0) return;
       const auto gate_tile = token / static_cast<std::size_t>(w_.launch.gate_tokens);
       ready = ready && set().gate_arrived.at(gate_tile) >= units;
     });
     if (!ready) return false;
-    for_tokens(tile, kWarpTokens, [&](std::size_t token) {
+    for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) {
       check_logits(token);
       for (int s = 0; s < w_.top_k(); ++s) {
         const int entry = static_cast<int>(token) * w_.top_k() + s;

@@ -37,8 +37,8 @@ struct HBounds {
   double scale;      // relative error of a scale
   double dropped;
 };
-// Measured on a right kernel: up to 8.4e-4 in 1e8 values.
-inline constexpr HBounds kHBounds{0.03, 0x1p-7, 0x1p-10};
+// Measured on a right kernel: up to 8.4e-4 in 1e8 values, once 1.1e-3 in 2e8.
+inline constexpr HBounds kHBounds{0.03, 0x1p-7, 1.5 * 0x1p-10};
 
 struct Verdict {
   double frobenius = 0;

@@ -190,7 +190,7 @@ ROUTES = [
     Mutation("the router's K tail dropped (many tokens)", GATE,
              "#pragma unroll 1\n  for (int chunk = warp; chunk < p.hidden / 64;",
              "#pragma unroll 1\n  for (int chunk = warp; chunk < max(1, p.hidden / 64 - 1);"),
-    Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) {", "if (false) {"),
+    Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) count_nan_token(p);", ""),
     Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
              "r.has_nan = false;"),
     Mutation("shared gate forgotten", ROUTE, "return __fdividef(1.0f, 1.0f + __expf(-logit));", "return 1.0f;"),

@@ -125,9 +125,24 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
           "y");
     }
   }
-  named_barrier(kConsumerBarrier, kConsumers);
   // Pieces of eight columns; two of a thread's at once.
   const int pieces = p.hidden / 8;
+  if (run.launch.combine_tokens == kConsumerWarps) {  // a warp a token; nobody waits for another
+    __syncwarp();
+    if (own < end) {
+      int i = consumer % 32;
+#pragma unroll 1
+      for (; i + 64 < pieces; i += 96) {
+        combine_columns<3>(p, s.addends, first, {own, own, own},
+                           {i * 8, (i + 32) * 8, (i + 64) * 8});
+      }
+#pragma unroll 1
+      for (; i < pieces; i += 32) combine_columns<1>(p, s.addends, first, {own}, {i * 8});
+    }
+    __syncwarp();
+    return;
+  }
+  named_barrier(kConsumerBarrier, kConsumers);
   const int all = (end - first) * pieces;
   int i = consumer;
 #pragma unroll 1

@@ -26,10 +26,8 @@ class Consumer {
                       threadIdx.x % 128 == 0)) {}
 
   __device__ void work() {
-    // The cursor in the task ring, in one register: the phase above the stage.
-    std::uint32_t place = 0;
+    Cursor<kTaskSlots> tasks;
     for (;;) {
-      const Cursor<kTaskSlots> tasks{static_cast<int>(place & 0xff), place >> 8};
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (consumer)");
       const TaskInfo& info = s_.tasks[tasks.stage];
       const TaskKind kind = info.task.kind;
@@ -48,13 +46,14 @@ class Consumer {
       if constexpr (T::kFp8) {
         if (kind == TaskKind::kQuantise) quantise_task(s_.params, run_, info.task, consumer());
       }
-      if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info, tasks);
+      if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info);
       stamp(gemms_.trace(), TracePhase::kFinished, info.task);
       if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
       gemms_.settle();
+      tasks = info.place;
       __syncwarp();
-      if (threadIdx.x % 32 == 0) mbarrier_arrive(s_.task_stored[place & 0xff]);
-      place = (place & 0xff) == kTaskSlots - 1 ? (place & 0x100) ^ 0x100 : place + 1;
+      if (threadIdx.x % 32 == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
+      tasks.advance();
     }
   }
 

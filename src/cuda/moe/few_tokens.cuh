@@ -1,10 +1,9 @@
-// The GEMMs of a task of up to 64 tokens: weights are operand A (64 rows a wgmma), tokens operand B,
-// so that a task with few tokens is a narrow N, not padding. With one 64-row tile per warpgroup a
-// task's 128 rows are halves of one packed tile; with two, each warpgroup has a packed tile of its
-// own.
-// Owned here: their K loops, and h and y as these tiles store them. Invariant (batch invariance): an
-// element's sum runs along all of K in one accumulator, ascending (fp8: 128 products at a time,
-// scaled, then added), whatever the width.
+// The GEMMs of a task of up to 64 tokens: weights are operand A (64 rows a wgmma), tokens operand
+// B, so that a task with few tokens is a narrow N, not padding. With one 64-row tile per warpgroup
+// a task's 128 rows are halves of one packed tile; with two, each warpgroup has a packed tile of
+// its own. Owned here: their K loops, and h and y as these tiles store them. Invariant (batch
+// invariance): an element's sum runs along all of K in one accumulator, ascending (fp8: 128
+// products at a time, scaled, then added), whatever the width.
 #pragma once
 
 #include "cuda/moe/rings.cuh"
@@ -25,16 +24,16 @@ class FewTokens {
   // The consumers' one tracer.
   __device__ Tracer& trace() { return trace_; }
 
-  __device__ void gemm(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
+  __device__ void gemm(const TaskInfo& info) {
     const int rows = info.rows;
     if (rows <= 8) {
-      gemm_n<8>(info, tasks);
+      gemm_n<8>(info);
     } else if (rows <= 16) {
-      gemm_n<16>(info, tasks);
+      gemm_n<16>(info);
     } else if (rows <= 32) {
-      gemm_n<32>(info, tasks);
+      gemm_n<32>(info);
     } else {
-      if constexpr (T::kNMax >= 64) gemm_n<64>(info, tasks);
+      if constexpr (T::kNMax >= 64) gemm_n<64>(info);
     }
   }
 
@@ -53,13 +52,13 @@ class FewTokens {
   using Sums = float[T::kMTiles][kN / 2];
 
   template <int kN>
-  __device__ void gemm_n(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
+  __device__ void gemm_n(const TaskInfo& info) {
     // NOTE: zeroed also because a register that wgmma reads uninitialised is live around the task
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
     if constexpr (T::kFp8) {
-      multiply_fp8<kN>(info, s_.weight_scales[tasks.stage], first, sums);
+      multiply_fp8<kN>(info, s_.weight_scales[info.place.stage], first, sums);
     } else {
       multiply_bf16<kN>(info, sums);
     }
@@ -69,8 +68,8 @@ class FewTokens {
     if (first) {
       finish_first<kN>(info, sums);
     } else {
-      mbarrier_wait(s_.task_rows[tasks.stage], tasks.phase, "y rows");
-      finish_second<kN>(info, sums, s_.y_row[tasks.stage]);
+      mbarrier_wait(s_.task_rows[info.place.stage], info.place.phase, "y rows");
+      finish_second<kN>(info, sums, s_.y_row[info.place.stage]);
     }
   }
 
@@ -187,7 +186,9 @@ class FewTokens {
   __device__ int packed_tile(const TaskInfo& info) const {
     return T::kMTiles == 1 ? info.task.unit : info.task.unit * 2 + group();
   }
-  __device__ int packed_half(int i) const { return T::kMTiles == 1 ? group() : i; }
+  __device__ int packed_half(int i) const {
+    return T::kMTiles == 1 ? group() : i;
+  }
 
   template <int kN>
   __device__ void finish_first(const TaskInfo& info, Sums<kN>& sums) {

@@ -6,6 +6,7 @@
 
 #include "cuda/moe/rounding.cuh"
 #include "cuda/moe/route.cuh"
+#include "cuda/moe/route_teams.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
@@ -106,71 +107,72 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run, 
   }
 }
 
-// The same for up to 16 kRows router rows and 32 tokens.
-template <int kRows, typename T>
-__device__ void wide_gate_logits(const Params& p, SharedState<T>& s, int tokens, int first_token,
-                                 int first_row, int rows, int consumer) {
-  constexpr int kGroups = 4;
+// The same for up to 16 kRows router rows and 8 kGroups tokens: what many tokens read of the cache
+// is less the larger this tile is.
+template <int kRows, int kGroups, typename T>
+__device__ __forceinline__ void wide_gate_logits(const Params& p, SharedState<T>& s, int tokens,
+                                                 int first_token, int first_row, int rows,
+                                                 int consumer) {
   const int warp = consumer / 32;
   const int lane = consumer % 32;
   const int quad = lane % 4;
-  const std::byte* a[kRows][2];
-  const std::byte* b[kGroups];
-#pragma unroll
-  for (int m = 0; m < kRows; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = min(16 * m + 8 * half + lane / 4, rows - 1);
-      a[m][half] = router_row(p, first_row + row) + quad * 16;
-    }
-  }
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    const int token = min(first_token + 8 * g + lane / 4, tokens - 1);
-    b[g] = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride + quad * 16;
-  }
   float sum[kRows][kGroups][4] = {};
 #pragma unroll 1
   for (int chunk = warp; chunk < p.hidden / 64; chunk += kConsumerWarps) {
+    uint4 token[2][kGroups];
+    uint4 row[2][kRows][2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int byte = chunk * 128 + half * 64;
-      uint4 row[kRows][2];
-      uint4 token[kGroups];
+      const int byte = chunk * 128 + half * 64 + quad * 16;
 #pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        row[m][0] = load_16(a[m][0] + byte);
-        row[m][1] = load_16(a[m][1] + byte);
+      for (int g = 0; g < kGroups; ++g) {
+        const int at = min(first_token + 8 * g + lane / 4, tokens - 1);
+        token[half][g] = load_16(static_cast<const std::byte*>(p.x) + 2 * at * p.x_stride + byte);
       }
 #pragma unroll
-      for (int g = 0; g < kGroups; ++g) token[g] = load_16(b[g] + byte);
+      for (int m = 0; m < 2 * kRows; ++m) {
+        const int at = min(8 * m + lane / 4, rows - 1);
+        row[half][m / 2][m % 2] = load_16(router_row(p, first_row + at) + byte);
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
 #pragma unroll
       for (int m = 0; m < kRows; ++m) {
+        const uint4 low = row[half][m][0];
+        const uint4 high = row[half][m][1];
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
-          mma_bf16(sum[m][g], row[m][0].x, row[m][1].x, row[m][0].y, row[m][1].y, token[g].x,
-                   token[g].y);
-          mma_bf16(sum[m][g], row[m][0].z, row[m][1].z, row[m][0].w, row[m][1].w, token[g].z,
-                   token[g].w);
+          const uint4 b = token[half][g];
+          mma_bf16(sum[m][g], low.x, high.x, low.y, high.y, b.x, b.y);
+          mma_bf16(sum[m][g], low.z, high.z, low.w, high.w, b.z, b.w);
         }
       }
     }
   }
+  // The warps' sums meet in the staging area, 16 rows x 32 tokens at a time.
+  constexpr int kAtOnce = 4;
+  static_assert(kGroups % kAtOnce == 0 && sizeof(s.staging) >= kConsumerWarps * kAtOnce * 128 * 4);
+  auto* partial = reinterpret_cast<float*>(s.staging);
 #pragma unroll
   for (int m = 0; m < kRows; ++m) {
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-      float* mine = s.partial + warp * 128;
-      mine[(lane / 4) * 8 + 2 * quad] = sum[m][g][0];
-      mine[(lane / 4) * 8 + 2 * quad + 1] = sum[m][g][1];
-      mine[(lane / 4 + 8) * 8 + 2 * quad] = sum[m][g][2];
-      mine[(lane / 4 + 8) * 8 + 2 * quad + 1] = sum[m][g][3];
+    for (int start = 0; start < kGroups; start += kAtOnce) {
+#pragma unroll
+      for (int g = 0; g < kAtOnce; ++g) {
+        float* mine = partial + (warp * kAtOnce + g) * 128 + lane / 4 * 8 + 2 * quad;
+        const float(&own)[4] = sum[m][start + g];
+        *reinterpret_cast<float2*>(mine) = {own[0], own[1]};
+        *reinterpret_cast<float2*>(mine + 64) = {own[2], own[3]};
+      }
       named_barrier(kConsumerBarrier, kConsumers);
-      const int row = 16 * m + consumer / 8;
-      const int token = first_token + 8 * g + consumer % 8;
-      if (consumer < 128 && row < rows && token < tokens) {
+#pragma unroll
+      for (int at = consumer; at < kAtOnce * 128; at += kConsumers) {
+        const int row = 16 * m + at % 128 / 8;
+        const int token = first_token + 8 * (start + at / 128) + at % 8;
+        if (row >= rows || token >= tokens) continue;
         float total = 0;
-        for (int w = 0; w < kConsumerWarps; ++w) total += s.partial[w * 128 + consumer];
+        for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * kAtOnce * 128 + at];
         const int column = p.ids == nullptr ? first_row + row : p.experts_total;
         p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
       }
@@ -187,10 +189,14 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
       (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
   const int first_row = task.unit * p.gate_rows;
   const int rows = min(p.gate_rows, total_rows - first_row);
-  if (T::kImages && rows > kGateRows) {
+  if (T::kImages) {
     if constexpr (T::kImages) {
-      wide_gate_logits<kWideGateRows / 16>(p, s, run.launch.tokens, first_token, first_row, rows,
-                                           consumer);
+      const int tokens = run.launch.tokens;
+      if (p.gate_rows <= kGateRows) {
+        wide_gate_logits<1, 4>(p, s, tokens, first_token, first_row, rows, consumer);
+      } else {
+        wide_gate_logits<2, 4>(p, s, tokens, first_token, first_row, rows, consumer);
+      }
     }
   } else if (p.gate_tokens == 8) {
     gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);
@@ -200,61 +206,109 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
   if (consumer == 0 && !p.local_lists) add_release(run.gate_arrived + task.tile, 1);
 }
 
-// Top-k of 8 tokens, a warp a token.
+// The lists that a lane's choices join, each with its entry (token * k + slot); -1: none. All are
+// asked for before the first is waited for: the trip is long.
+template <int kCount>
+__device__ void join_lists(const Params& p, const Run& run, const std::int32_t (&slot)[kCount],
+                           const std::int32_t (&entry)[kCount]) {
+  std::uint32_t rank[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    rank[i] = slot[i] >= 0 ? atomicAdd(run.row_counts + slot[i], 1u) : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (slot[i] >= 0) p.lists[std::int64_t{1} * slot[i] * p.max_tokens + rank[i]] = entry[i];
+  }
+}
+
+// Top-k of up to kMostTokens tokens, those of a warp one after the other, or all at a time.
 inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
                                                   const Task& task, int consumer) {
+  constexpr int kMost = kMostTokens / kConsumerWarps;
+  static_assert(kMost == kTeams);
   const int lane = consumer % 32;
-  const int token = task.tile * kWarpTokens + consumer / 32;
-  if (token < run.launch.tokens) {
-    if (run.launch.gate_tiles > 0 && !p.local_lists) {
-      if (lane == 0) {
-        wait_for_count(run.gate_arrived + token / p.gate_tokens,
-                       static_cast<std::uint32_t>(run.launch.gate_units), "router logits");
-      }
-      __syncwarp();
+  const int each = run.launch.task_tokens / kConsumerWarps;
+  const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;
+  const int end = min(first + each, run.launch.tokens);
+  if (first < end && run.launch.gate_tiles > 0 && !p.local_lists) {
+    if (lane == 0) {
+      wait_for_count(run.gate_arrived + first / p.gate_tokens,
+                     static_cast<std::uint32_t>(run.launch.gate_units), "router logits");
     }
-    dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
+    __syncwarp();
+  }
+  if (each > 1 && teams_fit(p)) {
+    const int token = first + lane / kTeam < end ? first + lane / kTeam : -1;
+    const int2 slots = dispatch_teams(p, token, lane);
+    const int entry = token * p.top_k + lane % kTeam;
+    join_lists<2>(p, run, {slots.x, slots.y}, {entry, entry + kTeam});
+  } else {
+#pragma unroll 1
+    for (int token = first; token < end; ++token) {
+      const int slot = dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
+      if (!p.local_lists) join_lists<1>(p, run, {slot}, {token * p.top_k + lane});
+    }
   }
   if (p.local_lists) return;
   named_barrier(kConsumerBarrier, kConsumers);
   if (consumer == 0) add_release(&run.set->routed, 1);
 }
 
-__device__ inline uint2 load_four(const std::byte* x, int group, int groups, int lane) {
-  return group < groups ? __ldg(reinterpret_cast<const uint2*>(x + group * 256 + lane * 8))
-                        : uint2{};
+// 8 of a lane's elements, of K group `group` of 128; a group is with 16 lanes.
+__device__ inline uint4 load_eight(const std::byte* x, int group, int groups, int lane) {
+  return group < groups ? load_16(x + group * 256 + lane % 16 * 16) : uint4{};
 }
 
-// x of 8 tokens to e4m3, a warp a token: scale = max(|x|, 1e-10) / 448 per 128 elements.
-inline __device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
-                                                  int consumer) {
-  constexpr int kAhead = 8;
-  const int lane = consumer % 32;
-  const int token = task.tile * kWarpTokens + consumer / 32;
-  if (token < run.launch.tokens) {
-    const auto* x = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride;
-    std::byte* out = p.x_quantised + std::int64_t{1} * token * p.hidden;
-    const int groups = p.hidden / 128;
-    uint2 ahead[kAhead];  // loads in flight
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) ahead[i] = load_four(x, i, groups, lane);
+// A token's x to e4m3 by a warp: a scale per 128 elements.
+__device__ __forceinline__ void quantise_token(const Params& p, int token, int lane) {
+  constexpr int kAtOnce = 8;  // loads in flight, of two groups each
+  const auto* x = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride;
+  std::byte* out = p.x_quantised + std::int64_t{1} * token * p.hidden;
+  const int groups = p.hidden / 128;
 #pragma unroll 1
-    for (int group = 0; group < groups; ++group) {
-      const uint2 four = ahead[0];
+  for (int start = 0; start < groups; start += 2 * kAtOnce) {
+    uint4 eight[kAtOnce];
 #pragma unroll
-      for (int i = 1; i < kAhead; ++i) ahead[i - 1] = ahead[i];
-      ahead[kAhead - 1] = load_four(x, group + kAhead, groups, lane);
-      const float v[4] = {low_bf16(four.x), high_bf16(four.x), low_bf16(four.y), high_bf16(four.y)};
-      float largest = fmaxf(fmaxf(fabsf(v[0]), fabsf(v[1])), fmaxf(fabsf(v[2]), fabsf(v[3])));
-      for (int step = 16; step > 0; step /= 2) {
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+    for (int i = 0; i < kAtOnce; ++i) {
+      eight[i] = load_eight(x, start + 2 * i + lane / 16, groups, lane);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int group = start + 2 * i + lane / 16;
+      const float v[8] = {low_bf16(eight[i].x),  high_bf16(eight[i].x), low_bf16(eight[i].y),
+                          high_bf16(eight[i].y), low_bf16(eight[i].z),  high_bf16(eight[i].z),
+                          low_bf16(eight[i].w),  high_bf16(eight[i].w)};
+      float largest = 0;
+#pragma unroll
+      for (const float value : v) largest = fmaxf(largest, fabsf(value));
+#pragma unroll
+      for (int step = 8; step > 0; step /= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
       }
       const float scale = scale_of(largest);
-      const std::uint32_t packed =
-          pack_e4m3(v[0] / scale, v[1] / scale) | pack_e4m3(v[2] / scale, v[3] / scale) << 16;
-      *reinterpret_cast<std::uint32_t*>(out + group * 128 + lane * 4) = packed;
-      if (lane == 0) p.x_scales[std::int64_t{1} * token * groups + group] = scale;
+      const float inverse = 1.0f / scale;
+      std::uint32_t packed[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        packed[j] =
+            pack_e4m3(quotient(v[2 * j], scale, inverse), quotient(v[2 * j + 1], scale, inverse));
+      }
+      if (group >= groups) continue;
+      *reinterpret_cast<uint2*>(out + group * 128 + lane % 16 * 8) = {packed[0] | packed[1] << 16,
+                                                                      packed[2] | packed[3] << 16};
+      if (lane % 16 == 0) p.x_scales[std::int64_t{1} * token * groups + group] = scale;
     }
+  }
+}
+
+inline __device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
+                                                  int consumer) {
+  const int first = task.tile * run.launch.task_tokens;
+  const int end = min(first + run.launch.task_tokens, run.launch.tokens);
+#pragma unroll 1
+  for (int token = first + consumer / 32; token < end; token += kConsumerWarps) {
+    quantise_token(p, token, consumer % 32);
   }
   named_barrier(kConsumerBarrier, kConsumers);
   if (consumer == 0) add_release(&run.set->quantised, 1);

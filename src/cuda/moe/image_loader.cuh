@@ -1,8 +1,9 @@
 // The token loaders of the tiles with images (Tile::kImages): unit 0 of a first GEMM gathers rows
 // of x, 16 bytes at a time, from addresses that a lane keeps in registers for the whole task; its
 // consumers leave them in stage images (layout.h), from which the other units have them by bulk
-// copies, as the second GEMM has h. Used by Loader alone. Invariant: both loader warps pass
-// every stage and arrive on it with all lanes, whichever way it is filled.
+// copies, as the second GEMM has h. Used by Loader alone. Invariant: a stage counts arrivals of all
+// lanes of both warps; where one lane asks for copies it arrives for all, and the warps meet at the
+// task's end, so that the other warp's place in the ring is never more than a task behind.
 #pragma once
 
 #include "cuda/moe/route.cuh"
@@ -20,9 +21,9 @@ class ImageLoader {
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32 - 1) {}
 
-  // Where each row of a second GEMM's task has its y.
+  // Where each row of a second GEMM's task has its y: found by the warp that asks for no copies.
   __device__ void find_rows(const TaskInfo& info, int slot) {
-    if (info.task.kind == TaskKind::kFirst || warp_ != 0) return;
+    if (info.task.kind == TaskKind::kFirst || warp_ == 0) return;
     const bool shared = info.task.slot < 0;
 #pragma unroll 1
     for (int row = lane_; row < info.rows; row += 32) {
@@ -125,32 +126,34 @@ class ImageLoader {
   // Images of `width` columns, complete once the tile's count has reached `ready`.
   __device__ void load_images(const TaskInfo& info, std::uint32_t ready, const std::byte* images,
                               const float* scales, int width, Tracer& trace) {
-    wait(info.ready, ready, info.task.kind == TaskKind::kFirst ? "x in images" : "h");
-    fence_async_global();  // others stored them, the copy engine reads them
+    if (warp_ == 0 && lane_ == 0) {
+      wait_for_count(info.ready, ready, info.task.kind == TaskKind::kFirst ? "x in images" : "h");
+      fence_async_global();  // others stored them, the copy engine reads them
+    }
     stamp(trace, TracePhase::kWaited, info.task);
     const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
     const std::byte* from = images + std::int64_t{1} * info.h_row * width * T::kElementBytes;
     scales += std::int64_t{1} * info.h_row * (width / 128);
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      const int stage = tokens_.stage;
-      Mbarrier& full = s_.tokens_full[stage];
-      mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
       if (warp_ == 0 && lane_ == 0) {
+        const int stage = tokens_.stage;
+        Mbarrier& full = s_.tokens_full[stage];
+        mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
         const std::uint32_t bytes = rows * kBlockBytes;
         const std::uint32_t scale_bytes = T::kFp8 ? rows * 4 : 0;
+        mbarrier_arrive(full, T::kLoaderLanes - 1);
         mbarrier_arrive_expect(full, bytes + scale_bytes);
         bulk_copy(s_.tokens[stage], from + std::uint64_t{1} * block * bytes, bytes, full);
         if constexpr (T::kFp8) {
           bulk_copy(s_.token_scales[stage], scales + std::uint64_t{1} * block * rows, scale_bytes,
                     full);
         }
-      } else {
-        mbarrier_arrive(full);
       }
       tokens_.advance();
     }
     __syncwarp();
+    named_barrier(kLoaderBarrier, 32 * kLoaderWarps);
   }
 
   const Params& p_;

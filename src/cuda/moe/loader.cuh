@@ -39,7 +39,7 @@ class Loader {
         }
       }
       // Once a task, though only the second GEMM's consumers look.
-      if (warp_ == 0) mbarrier_arrive(s_.task_rows[tasks.stage]);
+      if (warp_ == kRowsWarp) mbarrier_arrive(s_.task_rows[tasks.stage]);
       if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
         if constexpr (T::kImages) {
           images_.load(info, trace_);
@@ -56,6 +56,8 @@ class Loader {
   }
 
  private:
+  static constexpr int kRowsWarp = T::kImages ? 1 : 0;  // writes y_row
+
   // This block's share of the counters of the next launch: nobody uses them in this one.
   __device__ void clear_other_set() {
     auto* other = reinterpret_cast<uint4*>(set_of(p_, run_.number + 1));
@@ -79,7 +81,7 @@ class Loader {
       const int entry = shared ? (info.first_row + row) * p_.top_k : entry_of(p_, s_, info, row);
       const int token = entry / p_.top_k;
       s_.source_row[warp_][row] = first ? token : info.h_row + row;
-      if (warp_ == 0) {
+      if (warp_ == kRowsWarp) {
         s_.y_row[slot][row] = token * p_.y_rows + (shared ? p_.top_k : entry - token * p_.top_k);
       }
     }

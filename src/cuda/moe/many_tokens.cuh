@@ -24,7 +24,7 @@ class ManyTokens {
   // The consumers' one tracer.
   __device__ Tracer& trace() { return trace_; }
 
-  __device__ void gemm(const TaskInfo& info, const Cursor<kTaskSlots>& tasks) {
+  __device__ void gemm(const TaskInfo& info) {
     const bool first = info.task.kind == TaskKind::kFirst;
     if (info.rows <= group() * kGroupTokens) {
       pass_stages(info);
@@ -34,7 +34,7 @@ class ManyTokens {
     // loop.
     float sums[kSums] = {};
     if constexpr (T::kFp8) {
-      multiply_fp8(info, s_.weight_scales[tasks.stage], source_of(info), sums);
+      multiply_fp8(info, source_of(info), sums);
     } else {
       multiply_bf16(info, source_of(info), sums);
     }
@@ -43,8 +43,8 @@ class ManyTokens {
     if (first) {
       store_h(info, sums);
     } else {
-      mbarrier_wait(s_.task_rows[tasks.stage], tasks.phase, "y rows");
-      store_y(info, sums, s_.y_row[tasks.stage]);
+      mbarrier_wait(s_.task_rows[info.place.stage], info.place.phase, "y rows");
+      store_y(info, sums, s_.y_row[info.place.stage]);
     }
   }
 
@@ -79,7 +79,6 @@ class ManyTokens {
   }
   __device__ void wait_for_stage(const TaskInfo& info, int block, const Source& source) {
     rings_.wait(source.gathered);
-    if (source.kept) keep_gathered(info, block);
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
   }
   __device__ void keep_gathered(const TaskInfo& info, int block) {
@@ -113,6 +112,7 @@ class ManyTokens {
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
       wait_for_stage(info, block, source);
+      if (source.kept) keep_gathered(info, block);
       const std::uint64_t tokens = tokens_operand();
       const std::uint64_t weights = weights_operand();
       wgmma_fence();
@@ -135,49 +135,50 @@ class ManyTokens {
 
   // A packed tile at a time: 128 products by wgmma, times both scales, then into the float32 sums:
   // the tensor core's own accumulator keeps too few bits for all of K. While a warpgroup does that,
-  // the other's products run.
-  __device__ void multiply_fp8(const TaskInfo& info, const float* scales, const Source& source,
-                               float (&sums)[kSums]) {
+  // the other's products run; all else happens while its own do.
+  __device__ void multiply_fp8(const TaskInfo& info, const Source& source, float (&sums)[kSums]) {
     float products[kTileSums] = {};
+    wait_for_stage(info, 0, source);
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      wait_for_stage(info, block, source);
-      const std::uint64_t tokens = tokens_operand();
-      const std::uint64_t weights = weights_operand();
+      if (source.kept) keep_gathered(info, block);
       float token[2];
 #pragma unroll
       for (int tile = 0; tile < 2; ++tile) {
+        const std::uint64_t tokens = tokens_operand();
+        const std::uint64_t weights = weights_operand() + tile * (kStageBytes >> 4);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
-          wgmma_e4m3<128>(products, tokens + step * 2,
-                          weights + tile * (kStageBytes >> 4) + step * 2, step > 0);
+          wgmma_e4m3<128>(products, tokens + step * 2, weights + step * 2, step > 0);
         }
         wgmma_commit();
-        // Of the tile: gate's and up's in turn, as wide as the packed table; computed here: registers
-        // are for sums.
+        // Of the tile: gate's and up's in turn, as wide as the packed table; computed here:
+        // registers are for sums.
         const int blocks = info.blocks;
         const bool first = info.task.kind == TaskKind::kFirst;
         const int of_tile = tile * static_cast<int>(align_up((first ? 2 : 1) * blocks, 4)) + block;
+        const float* scales = s_.weight_scales[info.place.stage];
         const float weight[2] = {scales[of_tile], scales[of_tile + (first ? blocks : 0)]};
         if (tile == 0) {
           const float* of_tokens = rings_.token_scales() + first_row() + lane() / 4;
           token[0] = of_tokens[0];
           token[1] = of_tokens[8];
+        } else {
+          rings_.advance();
+          if (block + 1 < blocks) wait_for_stage(info, block + 1, source);
         }
         wgmma_wait<0>();
         if (tile == 1) {
           if (source.kept) bulk_wait_read<0>();
-          rings_.free();
+          rings_.free_previous();
         }
         promote(products, sums, tile, weight, token);
       }
-      rings_.advance();
     }
   }
-  static __device__ __forceinline__ void promote(float (&products)[kTileSums],
-                                                 float (&sums)[kSums], int tile,
-                                                 const float (&weight)[2],
+  static __device__ __forceinline__ void promote(float (&products)[kTileSums], float (&sums)[kSums],
+                                                 int tile, const float (&weight)[2],
                                                  const float (&token)[2]) {
     pin(products);
     const float scale[2][2] = {{weight[0] * token[0], weight[0] * token[1]},
@@ -191,8 +192,7 @@ class ManyTokens {
   // --- epilogues: 16 tokens x 128 bytes of a warp at a time, through shared memory ---------------
 
   __device__ std::uint32_t staging() const {
-    return shared_address(s_.staging) +
-           static_cast<std::uint32_t>(first_row()) * kBlockBytes;
+    return shared_address(s_.staging) + static_cast<std::uint32_t>(first_row()) * kBlockBytes;
   }
   // Where row `row` of the warp has its 16-byte chunk `chunk`, in the 128-byte swizzle.
   static __device__ std::uint32_t staged(int row, int chunk) {
@@ -256,8 +256,8 @@ class ManyTokens {
       float largest = 0;
 #pragma unroll
       for (int j = 0; j < kSums / 8; ++j) {
-        largest = fmaxf(largest, fmaxf(fabsf(sums[8 * j + 2 * high]),
-                                       fabsf(sums[8 * j + 2 * high + 1])));
+        largest =
+            fmaxf(largest, fmaxf(fabsf(sums[8 * j + 2 * high]), fabsf(sums[8 * j + 2 * high + 1])));
       }
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
@@ -295,10 +295,9 @@ class ManyTokens {
 #pragma unroll
     for (int i = 0; i < kWarpRows / 4; ++i) {
       const int row = first_row() + lane / 8 + 4 * i;
-      lines[i] = row < info.rows
-                     ? static_cast<std::byte*>(p_.y) +
-                           (std::int64_t{1} * y_row[row] * p_.hidden + chunk * 8) * 2
-                     : nullptr;
+      lines[i] = row < info.rows ? static_cast<std::byte*>(p_.y) +
+                                       (std::int64_t{1} * y_row[row] * p_.hidden + chunk * 8) * 2
+                                 : nullptr;
     }
 #pragma unroll
     for (int part = 0; part < 4; ++part) {  // 64 columns

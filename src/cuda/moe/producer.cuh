@@ -119,13 +119,29 @@ class Producer {
         ticket = draw();
         continue;
       }
-#pragma unroll 1
-      while (stream.blocks > T::kBlocks) {
-        wait_for_stage();
-        ask(stream);
+      if constexpr (T::kImages) {
+        // Tasks are many: the answer may come while the last stages are asked for.
+        ticket = stream_and_draw(stream, 3);
+      } else {
+        ticket = stream_and_draw(stream, T::kBlocks);
       }
+    }
+    return ticket;
+  }
+
+  // Asks for all of a stream and draws the next ticket when `last` blocks are left.
+  __device__ std::uint32_t stream_and_draw(Stream& stream, int last) {
+#pragma unroll 1
+    while (stream.blocks > last) {
       wait_for_stage();
-      ticket = draw();  // on its way while the last copy is asked for
+      ask(stream);
+    }
+    wait_for_stage();
+    const std::uint32_t ticket = draw();  // on its way while the last are asked for
+    ask(stream);
+#pragma unroll 1
+    while (stream.blocks > 0) {
+      wait_for_stage();
       ask(stream);
     }
     return ticket;
@@ -220,6 +236,7 @@ class Producer {
   __device__ Stream tell(const TaskInfo& info) {
     mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
     s_.tasks[tasks_.stage] = info;
+    s_.tasks[tasks_.stage].place = tasks_;
     Mbarrier& full = s_.task_full[tasks_.stage];
     const bool gemm = info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond;
     if (T::kFp8 && gemm) {

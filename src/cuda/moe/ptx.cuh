@@ -29,6 +29,12 @@ __device__ inline void fence_mbarrier_init() {
 __device__ inline void mbarrier_arrive(Mbarrier& bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&bar)) : "memory");
 }
+// The same, for `count` arrivals at once.
+__device__ inline void mbarrier_arrive(Mbarrier& bar, std::uint32_t count) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&bar)),
+               "r"(count)
+               : "memory");
+}
 __device__ inline void mbarrier_arrive_expect(Mbarrier& bar, std::uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&bar)),
                "r"(bytes)
@@ -208,7 +214,8 @@ __device__ inline std::uint32_t transpose_8x8(std::uint32_t two) {
   return out;
 }
 
-// Four such matrices to shared memory: lane 8 i + r gives the address of row r of matrix i, 16 bytes.
+// Four such matrices to shared memory: lane 8 i + r gives the address of row r of matrix i, 16
+// bytes.
 __device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::uint32_t b,
                                       std::uint32_t c, std::uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),

@@ -238,6 +238,21 @@ __device__ inline float sigmoid_of(float logit) {
   return __fdividef(1.0f, 1.0f + __expf(-logit));
 }
 
+__device__ inline void count_nan_token(const Params& p) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(&p.counters->nan_tokens), 1ull);
+}
+
+// Without local_lists, by one lane of a routed token: what its combination must know besides its
+// slots.
+__device__ inline void finish_token(const Params& p, int token, int expected) {
+  if (p.shared_intermediate > 0) {
+    const std::int64_t logits = std::int64_t{1} * token * logits_stride(p.experts_total);
+    p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] =
+        p.shared_gate == nullptr ? 1.0f : sigmoid_of(__ldcg(p.logits + logits + p.experts_total));
+  }
+  p.expected[token] = expected;
+}
+
 // What is done once per token in a launch, whoever does it.
 __device__ inline void report_token(const Params& p, const Route& r, int token, int lane) {
   if (lane < p.top_k) {
@@ -245,15 +260,13 @@ __device__ inline void report_token(const Params& p, const Route& r, int token, 
     if (p.out_ids != nullptr) p.out_ids[at] = r.chosen.id;
     if (p.out_weights != nullptr) p.out_weights[at] = r.chosen.weight;
   }
-  if (r.has_nan && lane == 0) {
-    atomicAdd(reinterpret_cast<unsigned long long*>(&p.counters->nan_tokens), 1ull);
-  }
+  if (r.has_nan && lane == 0) count_nan_token(p);
 }
 
-// Routes a token for the whole launch: its choices become known to every block, or its rows join
-// the experts' lists.
-__device__ inline void dispatch_token(const Params& p, const Run& run, Chosen* chosen, int token,
-                                      int lane) {
+// Routes a token for the whole launch: its choices become known to every block, or (returned) the
+// slot whose list this lane's entry joins, -1: none.
+__device__ inline int dispatch_token(const Params& p, const Run& run, Chosen* chosen, int token,
+                                     int lane) {
   const Route r = route_token(p, run, chosen, token, lane);
   const std::int64_t entry = std::int64_t{1} * token * p.top_k + lane;
   if (p.local_lists) {
@@ -262,27 +275,14 @@ __device__ inline void dispatch_token(const Params& p, const Run& run, Chosen* c
       store_word(p.weight_words + entry, __float_as_uint(r.chosen.weight), run.tag);
     }
   } else {
-    if (r.choice.slot >= 0) {
-      const std::uint32_t rank = atomicAdd(run.row_counts + r.choice.slot, 1u);
-      p.lists[std::int64_t{1} * r.choice.slot * p.max_tokens + rank] = static_cast<int>(entry);
-    }
     if (lane < p.top_k) {
       p.y_slot[entry] = r.choice.y_slot;
       p.weights[std::int64_t{1} * token * p.y_rows + lane] = r.chosen.weight;
     }
-    if (lane == 0) {
-      if (p.shared_intermediate > 0) {
-        p.weights[std::int64_t{1} * token * p.y_rows + p.top_k] =
-            p.shared_gate == nullptr
-                ? 1.0f
-                : sigmoid_of(__ldcg(p.logits +
-                                    std::int64_t{1} * token * logits_stride(p.experts_total) +
-                                    p.experts_total));
-      }
-      p.expected[token] = r.expected;
-    }
+    if (lane == 0) finish_token(p, token, r.expected);
   }
   report_token(p, r, token, lane);
+  return r.choice.slot;
 }
 
 // Routes a token for this block.

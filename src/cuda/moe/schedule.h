@@ -18,9 +18,9 @@
 namespace moeopt::cuda::moe {
 
 enum class TaskKind : std::int32_t {
-  kQuantise,  // tile: kWarpTokens tokens of x to e4m3
+  kQuantise,  // tile: task_tokens tokens of x to e4m3
   kGate,      // tile: gate_tokens tokens, unit: gate_rows router rows
-  kDispatch,  // tile: kWarpTokens tokens: top-k, into the experts' lists
+  kDispatch,  // tile: task_tokens tokens: top-k, into the experts' lists
   kList,      // not ticketed: this block sorts all (token, slot) entries by expert for itself
   kFirst,     // h = silu(G x) * (U x) of one unit and token tile
   kSecond,    // y = D h of one unit and token tile
@@ -28,8 +28,9 @@ enum class TaskKind : std::int32_t {
   kEnd,
 };
 
-inline constexpr int kWarpTokens = 8;     // a token a consumer warp
-inline constexpr int kCombineTokens = 4;  // of a combination at most
+inline constexpr int kWarpTokens = 8;                // a token a consumer warp
+inline constexpr int kMostTokens = 4 * kWarpTokens;  // of a quantisation or a dispatch
+inline constexpr int kCombineTokens = kWarpTokens;   // of a combination at most
 
 // Sizes of a launch that are known before routing. The host fills in all but the tokens,
 // with_tokens() the rest.
@@ -45,6 +46,7 @@ struct Launch {
                  // the other units
 
   int tokens;
+  int task_tokens;  // of a quantisation or a dispatch
   int quantise_tiles;
   int gate_tiles;
   int dispatch_tiles;
@@ -55,12 +57,18 @@ struct Launch {
   MOEOPT_HOST_DEVICE constexpr Launch with_tokens(int count) const {
     Launch launch = *this;
     launch.tokens = count;
-    launch.quantise_tiles = quantises ? ceil_div(count, kWarpTokens) : 0;
+    // About a wave of blocks while that keeps the tokens of a block few.
+    launch.task_tokens = count <= 1056   ? kWarpTokens
+                         : count <= 2112 ? 2 * kWarpTokens
+                                         : kMostTokens;
+    launch.combine_tokens = count <= 128    ? 1
+                            : count <= 256  ? 2
+                            : count <= 1056 ? 4
+                                            : kCombineTokens;
+    launch.quantise_tiles = quantises ? ceil_div(count, launch.task_tokens) : 0;
     launch.gate_tiles = gate_tokens > 0 ? ceil_div(count, gate_tokens) : 0;
-    launch.dispatch_tiles = dispatches ? ceil_div(count, kWarpTokens) : 0;
+    launch.dispatch_tiles = dispatches ? ceil_div(count, launch.task_tokens) : 0;
     launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;
-    // A wave of blocks while that keeps the tokens of a block few.
-    launch.combine_tokens = count <= 128 ? 1 : count <= 256 ? 2 : kCombineTokens;
     launch.combine_tiles = ceil_div(count, launch.combine_tokens);
     return launch;
   }

@@ -29,8 +29,9 @@ inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
 inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 
-// The consumers' named barrier; 0 is __syncthreads.
+// Named barriers: of the consumers, of the loaders; 0 is __syncthreads.
 inline constexpr int kConsumerBarrier = 1;
+inline constexpr int kLoaderBarrier = 2;
 
 template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
 struct Tile {
@@ -62,9 +63,24 @@ struct Tile {
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
 };
 
+// A place in a ring of n stages and the phase of its barriers.
+template <int kStages>
+struct Cursor {
+  int stage = 0;
+  std::uint32_t phase = 0;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
 // A task as the loaders and consumers see it.
 struct TaskInfo {
   Task task;
+  Cursor<kTaskSlots> place;   // of this task in the task ring: read from here, not kept
   int expert;                 // its slot; -1: the shared one
   int rows;                   // tokens of the tile
   int first_row;              // of the tile within its expert
@@ -166,20 +182,6 @@ struct alignas(1024) SharedState {
   Mbarrier counted;  // consumers: tile_start holds the rows of each expert
   Mbarrier planned;  // producer: tile_start and row_start are complete
   Mbarrier listed;   // consumers: list is complete
-};
-
-// A place in a ring of n stages and the phase of its barriers.
-template <int kStages>
-struct Cursor {
-  int stage = 0;
-  std::uint32_t phase = 0;
-
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1;
-    }
-  }
 };
 
 __device__ inline std::uint32_t* rows_of(CounterSet* set) {
