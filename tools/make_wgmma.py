@@ -10,10 +10,10 @@ KINDS = (
 )
 
 HEAD = """\
-// wgmma of one warpgroup: d[64 x N] (+)= A[64 x K] B[N x K]^T, A and B in shared memory, both K-major
-// in the 128-byte swizzle, K = 16 bf16 or 32 e4m3, sums in float32. Written by tools/make_wgmma.py.
-// Fragment of thread t (warp v = t / 32 of the warpgroup, lane l): row 16 v + l / 4 (+ 8), column
-// 8 i + 2 (l % 4) (+ 1); d[4 i + 2 * (row + 8) + (column + 1)].
+// wgmma of one warpgroup: d[64 x N] (+)= A[64 x K] B[N x K]^T, A and B in shared memory, both
+// K-major in the 128-byte swizzle, K = 16 bf16 or 32 e4m3, sums in float32. Written by
+// tools/make_wgmma.py. Fragment of thread t (warp v = t / 32 of the warpgroup, lane l): row 16 v +
+// l / 4 (+ 8), column 8 i + 2 (l % 4) (+ 1); d[4 i + 2 * (row + 8) + (column + 1)].
 #pragma once
 
 #include <cstdint>

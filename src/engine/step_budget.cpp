@@ -46,7 +46,7 @@ int StepBudget::tokens_at(int position) const {
   const int least = std::min(kLeastTokens, max_tokens_);
   if (token_ms_ == 0)
     return std::clamp(largest_ == 0 ? kFirstTokens : max_tokens_, least, max_tokens_);
-  const double work = limit_ms_ / token_ms_;
+  const double work = kAim * limit_ms_ / token_ms_;
   const double c = context_of_token_;
   const double b = 1 + position / c;
   const double tokens = c * (std::sqrt(b * b + 2 * work / c) - b);

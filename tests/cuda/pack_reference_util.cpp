@@ -123,10 +123,12 @@ std::vector<std::byte> pack_reference(int hidden, int intermediate, bool fp8,
     // up.
     const std::size_t blocks = down ? blocks2 : blocks1;
     for (std::size_t tile = 0; tile < (down ? tiles2 : tiles1); ++tile) {
-      const std::size_t at =
-          down ? table2 + tile * row2 : images_end + tile * row1 + which * blocks1 * 4;
       const float* const from = matrix.scale + (down ? tile : tile / 2) * blocks;
-      std::memcpy(packed.data() + at, from, blocks * 4);
+      for (std::size_t block = 0; block < blocks; ++block) {
+        const std::size_t at = down ? table2 + tile * row2 + block * 4
+                                    : images_end + tile * row1 + (2 * block + which) * 4;
+        std::memcpy(packed.data() + at, from + block, 4);
+      }
     }
   }
   return packed;

@@ -94,7 +94,8 @@ TEST_F(SchedulerTest, ALonePromptGetsAllOfTheStep) {
 
 TEST_F(SchedulerTest, TheTimeBoundIsForStreamsThatWait) {
   budget_ = StepBudget(100, 100, 1e9);
-  for (int i = 0; i < 20; ++i) budget_.record({0, 40, 0, 100});  // 40 tokens take the whole time
+  // 40 tokens take all of the time that is aimed at.
+  for (int i = 0; i < 20; ++i) budget_.record({0, 40, 0, StepBudget::kAim * 100});
   Sequence& prompt = add(300);
   EXPECT_EQ(schedule(limits_), (Shares{{0, 100}}));
   prompt.n_launched = 0;

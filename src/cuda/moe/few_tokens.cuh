@@ -58,7 +58,7 @@ class FewTokens {
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
     if constexpr (T::kFp8) {
-      multiply_fp8<kN>(info, s_.weight_scales[info.place.stage], first, sums);
+      multiply_fp8<kN>(info, s_.weight_scales[info.place.stage][group()], first, sums);
     } else {
       multiply_bf16<kN>(info, sums);
     }
@@ -141,13 +141,12 @@ class FewTokens {
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
     // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
-    const int padded = static_cast<int>(align_up((first ? 2 : 1) * info.blocks, 4));
-    const float* low = scales + group() * padded;
-    const float* high = first ? low + info.blocks : low;
+    const int step_of_scales = first ? 2 : 1;
+    const int up = first ? 1 : 0;
     float products[T::kMTiles][kN / 2] = {};
     for (int block = 0; block < info.blocks; ++block) {
-      const float low_scale = low[block];
-      const float high_scale = high[block];
+      const float low_scale = scales[block * step_of_scales];
+      const float high_scale = scales[block * step_of_scales + up];
       wait_for_stage(info, block);
       const std::uint64_t weights = weights_operand(0);
       const float* token_scales = rings_.token_scales() + 2 * (lane() % 4);

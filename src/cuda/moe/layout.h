@@ -12,7 +12,7 @@
 // Interleaving: of 16 consecutive rows of the first matrix, the first 8 are gate rows 8j .. 8j+7
 // and the other 8 the up rows of the same numbers, so that one thread of a wgmma fragment (rows r
 // and r + 8) holds a gate and its up. Tile t therefore makes h columns 64t .. 64t + 63. Scales,
-// float32: first matrix [tile][2: gate, up][blocks], second [tile][blocks]; each table starts on
+// float32: first matrix [tile][blocks][2: gate, up], second [tile][blocks]; each table starts on
 // 128 bytes.
 #pragma once
 
@@ -84,7 +84,7 @@ struct ExpertLayout {
   MOEOPT_HOST_DEVICE constexpr std::uint64_t stage2(int tile, int block) const {
     return bytes1() + (std::uint64_t{1} * tile * blocks2() + block) * kStageBytes;
   }
-  // Offsets of a tile's scales: [2][blocks1] and [blocks2] floats, each padded to 16 bytes.
+  // Offsets of a tile's scales: [blocks1][2] and [blocks2] floats, each padded to 16 bytes.
   MOEOPT_HOST_DEVICE constexpr int scale1_stride() const {
     return element_bytes == 1 ? static_cast<int>(align_up(std::uint64_t{8} * blocks1(), 16)) : 0;
   }

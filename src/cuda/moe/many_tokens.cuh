@@ -138,9 +138,15 @@ class ManyTokens {
   // the other's products run; all else happens while its own do.
   __device__ void multiply_fp8(const TaskInfo& info, const Source& source, float (&sums)[kSums]) {
     float products[kTileSums] = {};
+    // Addresses are counted on: a chain of reads from shared memory would take longer than the
+    // products beside it.
+    const bool first = info.task.kind == TaskKind::kFirst;
+    std::uint32_t of_weights = shared_address(s_.weight_scales[info.place.stage]);
+    const std::uint32_t of_tokens = static_cast<std::uint32_t>(first_row() + lane() / 4) * 4;
     wait_for_stage(info, 0, source);
+    int block = 0;
 #pragma unroll 1
-    for (int block = 0; block < info.blocks; ++block) {
+    for (int left = info.blocks; left > 0; --left) {
       if (source.kept) keep_gathered(info, block);
       float token[2];
 #pragma unroll
@@ -153,20 +159,16 @@ class ManyTokens {
           wgmma_e4m3<128>(products, tokens + step * 2, weights + step * 2, step > 0);
         }
         wgmma_commit();
-        // Of the tile: gate's and up's in turn, as wide as the packed table; computed here:
-        // registers are for sums.
-        const int blocks = info.blocks;
-        const bool first = info.task.kind == TaskKind::kFirst;
-        const int of_tile = tile * static_cast<int>(align_up((first ? 2 : 1) * blocks, 4)) + block;
-        const float* scales = s_.weight_scales[info.place.stage];
-        const float weight[2] = {scales[of_tile], scales[of_tile + (first ? blocks : 0)]};
+        const std::uint32_t at = of_weights + tile * T::kScaleFloats * 4;
+        const float weight[2] = {load_shared_float(at), load_shared_float(at + (first ? 4 : 0))};
         if (tile == 0) {
-          const float* of_tokens = rings_.token_scales() + first_row() + lane() / 4;
-          token[0] = of_tokens[0];
-          token[1] = of_tokens[8];
+          const std::uint32_t scales = shared_address(rings_.token_scales()) + of_tokens;
+          token[0] = load_shared_float(scales);
+          token[1] = load_shared_float(scales + 32);
         } else {
+          of_weights += first ? 8 : 4;
           rings_.advance();
-          if (block + 1 < blocks) wait_for_stage(info, block + 1, source);
+          if (left > 1) wait_for_stage(info, 1, source);
         }
         wgmma_wait<0>();
         if (tile == 1) {
@@ -175,6 +177,7 @@ class ManyTokens {
         }
         promote(products, sums, tile, weight, token);
       }
+      ++block;
     }
   }
   static __device__ __forceinline__ void promote(float (&products)[kTileSums], float (&sums)[kSums],

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads)
     const int scale_row = first ? tile * (kTileRows / 2) / kScaleBlock : tile;
     if (first && thread < 2) {
       const float* scale = thread == 0 ? source.gate.scale : source.up.scale;
-      *scale_address(packed, layout.scales1(tile), thread * blocks + block) =
+      *scale_address(packed, layout.scales1(tile), 2 * block + thread) =
           scale[std::int64_t{1} * scale_row * blocks + block];
     } else if (!first && thread == 0) {
       *scale_address(packed, layout.scales2(tile), block) =
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   // The 128 rows of a gate or an up block lie in two tiles.
   if (first && thread < 2) {
-    *scale_address(packed, layout.scales1(2 * block_row + thread), which * blocks1 + block) = scale;
+    *scale_address(packed, layout.scales1(2 * block_row + thread), 2 * block + which) = scale;
   } else if (!first && thread == 0) {
     *scale_address(packed, layout.scales2(block_row), block) = scale;
   }

@@ -263,11 +263,15 @@ class Producer {
     const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
     const bool first = info.task.kind == TaskKind::kFirst;
     const int tile = info.task.unit * T::kMTiles;
-    const int stride = first ? layout.scale1_stride() : layout.scale2_stride();
-    const auto bytes = static_cast<std::uint32_t>(stride * tiles_of(info, layout));
-    mbarrier_arrive_expect(full, bytes);
-    bulk_copy(s_.weight_scales[tasks_.stage],
-              expert(info) + (first ? layout.scales1(tile) : layout.scales2(tile)), bytes, full);
+    const int tiles = tiles_of(info, layout);
+    const auto bytes =
+        static_cast<std::uint32_t>(first ? layout.scale1_stride() : layout.scale2_stride());
+    mbarrier_arrive_expect(full, bytes * tiles);
+    const std::byte* from = expert(info) + (first ? layout.scales1(tile) : layout.scales2(tile));
+    for (int i = 0; i < tiles; ++i) {
+      bulk_copy(s_.weight_scales[tasks_.stage][i], from + std::uint64_t{1} * i * bytes, bytes,
+                full);
+    }
   }
 
   __device__ Stream stream_of(const TaskInfo& info) const {

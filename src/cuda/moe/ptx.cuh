@@ -222,6 +222,11 @@ __device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::ui
                "r"(b), "r"(c), "r"(d)
                : "memory");
 }
+__device__ inline float load_shared_float(std::uint32_t from) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
+  return v;
+}
 __device__ inline uint4 load_shared_16(std::uint32_t from) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"

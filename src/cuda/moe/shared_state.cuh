@@ -47,8 +47,8 @@ struct Tile {
   static constexpr int kWeightStageBytes = kStageBytes * kMTiles * kBlocks;
   static constexpr int kTokenBlockBytes = kNMax * kBlockBytes;
   static constexpr int kTokenStageBytes = kTokenBlockBytes * kBlocks;
-  // Scales of the weights of one task: [m_tiles][2][H / 128] or [m_tiles][I / 128].
-  static constexpr int kScaleFloats = kFp8 ? kMTiles * kMaxBlocks : 4;
+  // Scales of a packed tile: [H / 128][2: gate, up] or [I / 128].
+  static constexpr int kScaleFloats = kFp8 ? kMaxBlocks : 4;
   // Tiles for many tokens keep h in stage images and store by whole lines (image_loader.cuh,
   // many_tokens.cuh).
   static constexpr bool kImages = kNMax >= 128;
@@ -146,7 +146,7 @@ struct alignas(1024) SharedState {
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
   std::byte staging[T::kStagingBytes];  // of results, 128 bytes a token; each consumer warp its own
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
-  alignas(16) float weight_scales[kTaskSlots][T::kScaleFloats];
+  alignas(16) float weight_scales[kTaskSlots][T::kMTiles][T::kScaleFloats];
   union {
     float partial[kConsumerWarps * 16 * 8];                                // gate; of logits
     std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][kMaxSlots];  // lists; of a warp's
