@@ -26,10 +26,10 @@ constexpr Row kTable[] = {
     {"qwen3", 2048, 768, 128, 8, 64, kB, "bf16 m128 n32 local-lists"},
     {"qwen3", 2048, 768, 128, 8, 128, kB, "bf16 m128 n32"},
     {"qwen3", 2048, 768, 128, 8, 256, kB, "bf16 m256 n64"},
-    {"qwen3", 2048, 768, 128, 8, 512, kB, "bf16 m256 n64"},
+    {"qwen3", 2048, 768, 128, 8, 512, kB, "bf16 m256 n128"},
     {"qwen3", 2048, 768, 128, 8, 4096, kB, "bf16 m256 n128"},
     {"qwen3", 2048, 768, 128, 8, 1, kF, "fp8 m256 n32 route-everywhere"},
-    {"qwen3", 2048, 768, 128, 8, 512, kF, "fp8 m256 n64"},
+    {"qwen3", 2048, 768, 128, 8, 512, kF, "fp8 m256 n128"},
     {"mixtral", 4096, 14336, 8, 2, 1, kB, "bf16 m128 n32 route-everywhere"},
     {"mixtral", 4096, 14336, 8, 2, 8, kB, "bf16 m128 n32 route-everywhere"},
     {"mixtral", 4096, 14336, 8, 2, 64, kB, "bf16 m256 n64 local-lists"},
@@ -37,20 +37,33 @@ constexpr Row kTable[] = {
     {"mixtral", 4096, 14336, 8, 2, 512, kF, "fp8 m256 n128"},
     {"dsv3", 7168, 2048, 32, 8, 64, kF, "fp8 m256 n64 local-lists"},
     {"one expert", 64, 64, 1, 1, 65536, kB, "bf16 m256 n128"},
-    // Where the choice turns: 12 and 40 rows an expert, 8 tokens, 512 choices.
+    // Where the choice turns: 12 and 28 rows an expert, 8 tokens, 512 choices.
     {"12 rows", 256, 256, 16, 4, 48, kB, "bf16 m128 n32 local-lists"},
     {"12 rows and a bit", 256, 256, 16, 4, 49, kB, "bf16 m256 n64 local-lists"},
-    {"40 rows", 256, 256, 16, 4, 160, kB, "bf16 m256 n64"},
-    {"40 rows and a bit", 256, 256, 16, 4, 161, kB, "bf16 m256 n128"},
+    {"28 rows", 256, 256, 16, 4, 112, kB, "bf16 m256 n64 local-lists"},
+    {"28 rows and a bit", 256, 256, 16, 4, 113, kB, "bf16 m256 n128"},
     {"12 rows", 256, 256, 16, 4, 48, kF, "fp8 m256 n32 local-lists"},
     {"12 rows and a bit", 256, 256, 16, 4, 49, kF, "fp8 m256 n64 local-lists"},
-    {"40 rows and a bit", 256, 256, 16, 4, 161, kF, "fp8 m256 n128"},
+    {"28 rows and a bit", 256, 256, 16, 4, 113, kF, "fp8 m256 n128"},
     {"32 choices", 256, 256, 64, 4, 8, kB, "bf16 m128 n32 route-everywhere"},
     {"40 choices", 256, 256, 64, 5, 8, kB, "bf16 m128 n32 route-everywhere"},
     {"512 choices", 256, 256, 64, 8, 64, kB, "bf16 m128 n32 local-lists"},
     {"520 choices", 256, 256, 64, 8, 65, kB, "bf16 m128 n32"},
     {"9 tokens", 256, 256, 64, 1, 9, kB, "bf16 m128 n32 local-lists"},
 };
+
+TEST(Config, ASharedExpertWantsWideTilesSooner) {
+  Shape shape;
+  shape.hidden = 2048;
+  shape.intermediate = 1408;
+  shape.experts = 60;
+  shape.top_k = 4;
+  shape.slots = 60;
+  shape.max_tokens = 256;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n64");
+  shape.shared_intermediate = 5632;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
+}
 
 TEST(Config, Table) {
   for (const Row& row : kTable) {
