@@ -77,10 +77,6 @@ class ManyTokens {
     const bool gathered = first && (!routed || info.task.unit == 0 || !gathers);
     return {gathered, gathered && routed && gathers && thread_again() == 128};
   }
-  __device__ void wait_for_stage(const TaskInfo& info, int block, const Source& source) {
-    rings_.wait(source.gathered);
-    if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
-  }
   __device__ void keep_gathered(const TaskInfo& info, int block) {
     const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
     const std::int64_t line =
@@ -111,7 +107,8 @@ class ManyTokens {
   __device__ void multiply_bf16(const TaskInfo& info, const Source& source, float (&sums)[kSums]) {
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      wait_for_stage(info, block, source);
+      rings_.wait(source.gathered);
+      if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
       if (source.kept) keep_gathered(info, block);
       const std::uint64_t tokens = tokens_operand();
       const std::uint64_t weights = weights_operand();
@@ -143,7 +140,8 @@ class ManyTokens {
     const bool first = info.task.kind == TaskKind::kFirst;
     std::uint32_t of_weights = shared_address(s_.weight_scales[info.place.stage]);
     const std::uint32_t of_tokens = static_cast<std::uint32_t>(first_row() + lane() / 4) * 4;
-    wait_for_stage(info, 0, source);
+    rings_.wait(source.gathered);
+    stamp(trace_, TracePhase::kWaited, info.task);
     int block = 0;
 #pragma unroll 1
     for (int left = info.blocks; left > 0; --left) {
@@ -168,7 +166,7 @@ class ManyTokens {
         } else {
           of_weights += first ? 8 : 4;
           rings_.advance();
-          if (left > 1) wait_for_stage(info, 1, source);
+          if (left > 1) rings_.wait(source.gathered);
         }
         wgmma_wait<0>();
         if (tile == 1) {

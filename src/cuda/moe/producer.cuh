@@ -106,7 +106,8 @@ class Producer {
   // Lane 0 alone. Runs tasks from `ticket` to the first ticket that is not below `limit`, and
   // returns that one. The next ticket is drawn no sooner than the last of a task's weights can be
   // asked for, so that a block that waits, for h or for y, is given less; the ring is full then,
-  // and lasts until the next task's tokens are there.
+  // and lasts until the next task's tokens are there. With many tokens tasks are many: drawn a
+  // little sooner, the ticket is there when it is needed.
   __device__ std::uint32_t run_tasks(std::uint32_t ticket, std::uint32_t limit) {
 #pragma unroll 1
     while (ticket < limit) {
@@ -119,12 +120,7 @@ class Producer {
         ticket = draw();
         continue;
       }
-      if constexpr (T::kImages) {
-        // Tasks are many: the answer may come while the last stages are asked for.
-        ticket = stream_and_draw(stream, 3);
-      } else {
-        ticket = stream_and_draw(stream, T::kBlocks);
-      }
+      ticket = stream_and_draw(stream, T::kImages ? 3 : T::kBlocks);
     }
     return ticket;
   }
