@@ -47,7 +47,7 @@ struct Variant {
 
 struct Config {
   Variant variant;
-  int gate_tokens;        // tokens of a gate task: 8 or 32
+  int gate_tokens;        // tokens of a gate task: 8 or 32, with images 32
   int gate_rows;          // router rows of a gate task: 1 .. 16, with images 32
   bool local_lists;       // each block sorts all (token, slot) entries for itself
   bool route_everywhere;  // and repeats the top-k of all tokens, too; only with local_lists

@@ -189,14 +189,12 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
       (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
   const int first_row = task.unit * p.gate_rows;
   const int rows = min(p.gate_rows, total_rows - first_row);
-  if (T::kImages) {
-    if constexpr (T::kImages) {
-      const int tokens = run.launch.tokens;
-      if (p.gate_rows <= kGateRows) {
-        wide_gate_logits<1, 4>(p, s, tokens, first_token, first_row, rows, consumer);
-      } else {
-        wide_gate_logits<2, 4>(p, s, tokens, first_token, first_row, rows, consumer);
-      }
+  if constexpr (T::kImages) {
+    const int tokens = run.launch.tokens;
+    if (p.gate_rows <= kGateRows) {
+      wide_gate_logits<1, 4>(p, s, tokens, first_token, first_row, rows, consumer);
+    } else {
+      wide_gate_logits<2, 4>(p, s, tokens, first_token, first_row, rows, consumer);
     }
   } else if (p.gate_tokens == 8) {
     gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);
