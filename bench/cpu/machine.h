@@ -16,7 +16,8 @@ double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory);
 // Multiply-adds (counted as two) per second of the fastest way this processor has to multiply bf16
 // weights, operands in registers or the first-level cache.
 struct MultiplyPeak {
-  std::string_view unit;  // "bf16 tiles", "AVX-512 float32", "AVX2 float32"; empty when none is there
+  std::string_view
+      unit;  // "bf16 tiles", "AVX-512 float32", "AVX2 float32"; empty when none is there
   double flops_per_s = 0;
 };
 MultiplyPeak multiply_peak(ThreadPool& pool);
