@@ -19,7 +19,7 @@ class StepBudget {
  public:
   static constexpr int kLeastTokens = 4;
   static constexpr int kFirstTokens = 64;  // before anything was measured
-  static constexpr double kAim = 0.75;  // of the limit: it is for the slowest steps, not the mean
+  static constexpr double kAim = 0.7;  // of the limit: it is for the slowest steps, not the mean
 
   // `limit_ms`: of a step's prefill share; 0: no limit. `context_of_token`: the context length at
   // which attention costs a prefill token as much as everything else does.
