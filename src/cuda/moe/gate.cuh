@@ -107,12 +107,12 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run, 
   }
 }
 
-// The same for up to 16 kRows router rows and 8 kGroups tokens: what many tokens read of the cache
-// is less the larger this tile is.
-template <int kRows, int kGroups, typename T>
+// The same for up to 16 kRows router rows and 32 tokens.
+template <int kRows, typename T>
 __device__ __forceinline__ void wide_gate_logits(const Params& p, SharedState<T>& s, int tokens,
                                                  int first_token, int first_row, int rows,
                                                  int consumer) {
+  constexpr int kGroups = 4;  // of 8 tokens
   const int warp = consumer / 32;
   const int lane = consumer % 32;
   const int quad = lane % 4;
@@ -151,33 +151,29 @@ __device__ __forceinline__ void wide_gate_logits(const Params& p, SharedState<T>
     }
   }
   // The warps' sums meet in the staging area, 16 rows x 32 tokens at a time.
-  constexpr int kAtOnce = 4;
-  static_assert(kGroups % kAtOnce == 0 && sizeof(s.staging) >= kConsumerWarps * kAtOnce * 128 * 4);
+  static_assert(sizeof(s.staging) >= kConsumerWarps * kGroups * 128 * 4);
   auto* partial = reinterpret_cast<float*>(s.staging);
 #pragma unroll
   for (int m = 0; m < kRows; ++m) {
 #pragma unroll
-    for (int start = 0; start < kGroups; start += kAtOnce) {
-#pragma unroll
-      for (int g = 0; g < kAtOnce; ++g) {
-        float* mine = partial + (warp * kAtOnce + g) * 128 + lane / 4 * 8 + 2 * quad;
-        const float(&own)[4] = sum[m][start + g];
-        *reinterpret_cast<float2*>(mine) = {own[0], own[1]};
-        *reinterpret_cast<float2*>(mine + 64) = {own[2], own[3]};
-      }
-      named_barrier(kConsumerBarrier, kConsumers);
-#pragma unroll
-      for (int at = consumer; at < kAtOnce * 128; at += kConsumers) {
-        const int row = 16 * m + at % 128 / 8;
-        const int token = first_token + 8 * (start + at / 128) + at % 8;
-        if (row >= rows || token >= tokens) continue;
-        float total = 0;
-        for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * kAtOnce * 128 + at];
-        const int column = p.ids == nullptr ? first_row + row : p.experts_total;
-        p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
-      }
-      named_barrier(kConsumerBarrier, kConsumers);
+    for (int g = 0; g < kGroups; ++g) {
+      float* mine = partial + (warp * kGroups + g) * 128 + lane / 4 * 8 + 2 * quad;
+      const float(&own)[4] = sum[m][g];
+      *reinterpret_cast<float2*>(mine) = {own[0], own[1]};
+      *reinterpret_cast<float2*>(mine + 64) = {own[2], own[3]};
     }
+    named_barrier(kConsumerBarrier, kConsumers);
+#pragma unroll
+    for (int at = consumer; at < kGroups * 128; at += kConsumers) {
+      const int row = 16 * m + at % 128 / 8;
+      const int token = first_token + 8 * (at / 128) + at % 8;
+      if (row >= rows || token >= tokens) continue;
+      float total = 0;
+      for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * kGroups * 128 + at];
+      const int column = p.ids == nullptr ? first_row + row : p.experts_total;
+      p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
+    }
+    named_barrier(kConsumerBarrier, kConsumers);
   }
 }
 
@@ -192,9 +188,9 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
   if constexpr (T::kImages) {
     const int tokens = run.launch.tokens;
     if (p.gate_rows <= kGateRows) {
-      wide_gate_logits<1, 4>(p, s, tokens, first_token, first_row, rows, consumer);
+      wide_gate_logits<1>(p, s, tokens, first_token, first_row, rows, consumer);
     } else {
-      wide_gate_logits<2, 4>(p, s, tokens, first_token, first_row, rows, consumer);
+      wide_gate_logits<2>(p, s, tokens, first_token, first_row, rows, consumer);
     }
   } else if (p.gate_tokens == 8) {
     gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);
@@ -223,8 +219,7 @@ __device__ void join_lists(const Params& p, const Run& run, const std::int32_t (
 // Top-k of up to kMostTokens tokens, those of a warp one after the other, or all at a time.
 inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
                                                   const Task& task, int consumer) {
-  constexpr int kMost = kMostTokens / kConsumerWarps;
-  static_assert(kMost == kTeams);
+  static_assert(kMostTokens == kConsumerWarps * kTeams);
   const int lane = consumer % 32;
   const int each = run.launch.task_tokens / kConsumerWarps;
   const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;

@@ -86,7 +86,7 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
   } else {
 #pragma unroll
     for (float& value : score) {
-      value = any_number ? __fdividef(1.0f, 1.0f + __expf(-value)) : NAN;
+      value = any_number ? sigmoid_of(value) : NAN;
     }
   }
 #pragma unroll

@@ -56,8 +56,8 @@ struct Tile {
   static constexpr int kStagingBytes = kImages ? kNMax * kBlockBytes : 16;
   // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
   // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
-  static constexpr int kProducerRegisters = !kImages ? 104 : kFp8 ? 72 : 72;
-  static constexpr int kConsumerRegisters = !kImages ? 200 : kFp8 ? 216 : 216;
+  static constexpr int kProducerRegisters = kImages ? 72 : 104;
+  static constexpr int kConsumerRegisters = kImages ? 216 : 200;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
   static constexpr bool kLocalLists = kNMax <= 64;  // Config::local_lists may be set
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
