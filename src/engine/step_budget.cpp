@@ -10,6 +10,9 @@ namespace {
 
 // Slower counts at once, faster only little by little: a bound is kept by expecting the worse.
 constexpr double kUp = 0.7, kDown = 0.2;
+// The aim stands still where the one balances the other: log(kMore) = share * log(1 / kLess), so at
+// a share of 0.5% beyond the limit.
+constexpr double kLess = 0.97, kMore = 1.00015;
 
 void follow(double& average, double measured) {
   if (average == 0) {
@@ -38,6 +41,7 @@ void StepBudget::record(const StepMeasurement& step) {
   const double work = step.prefill_tokens + step.prefill_context / context_of_token_;
   follow(token_ms_, share_ms / work);
   largest_ = std::max(largest_, step.prefill_tokens);
+  aim_ = std::clamp(aim_ * (share_ms > limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
 }
 
 // With t tokens from position p the work is t + (t * p + t * t / 2) / C; solved for t.
@@ -46,7 +50,7 @@ int StepBudget::tokens_at(int position) const {
   const int least = std::min(kLeastTokens, max_tokens_);
   if (token_ms_ == 0)
     return std::clamp(largest_ == 0 ? kFirstTokens : max_tokens_, least, max_tokens_);
-  const double work = kAim * limit_ms_ / token_ms_;
+  const double work = aim_ * limit_ms_ / token_ms_;
   const double c = context_of_token_;
   const double b = 1 + position / c;
   const double tokens = c * (std::sqrt(b * b + 2 * work / c) - b);

@@ -1,5 +1,7 @@
 // StepBudget: how many prefill tokens a step may hold so that its prefill share stays within a
 // time, from what steps took so far. A pure function of its measurements: no clock, no randomness.
+// It aims at a share of the limit, which moves with the machine: a step beyond the limit lowers it,
+// every other raises it a little, so that about one step in 200 is beyond it.
 // Invariant: never below kLeastTokens (prefill goes on), never above max_tokens.
 #pragma once
 
@@ -19,7 +21,8 @@ class StepBudget {
  public:
   static constexpr int kLeastTokens = 4;
   static constexpr int kFirstTokens = 64;  // before anything was measured
-  static constexpr double kAim = 0.7;  // of the limit: it is for the slowest steps, not the mean
+  // Of the limit: what is aimed at to begin with, and the bounds within which that moves.
+  static constexpr double kAim = 0.7, kLeastAim = 0.4, kMostAim = 0.9;
 
   // `limit_ms`: of a step's prefill share; 0: no limit. `context_of_token`: the context length at
   // which attention costs a prefill token as much as everything else does.
@@ -33,6 +36,8 @@ class StepBudget {
   // Milliseconds of a step without prefill, and of a prefill token at position 0; 0: not measured.
   double decode_ms() const { return decode_ms_; }
   double token_ms() const { return token_ms_; }
+  // The share of the limit that is aimed at.
+  double aim() const { return aim_; }
 
  private:
   double limit_ms_;
@@ -40,6 +45,7 @@ class StepBudget {
   double context_of_token_;
   double decode_ms_ = 0;
   double token_ms_ = 0;
+  double aim_ = kAim;
   int largest_ = 0;  // prefill tokens of a measured step
 };
 

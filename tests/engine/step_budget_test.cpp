@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 namespace moeopt {
 namespace {
@@ -87,6 +88,34 @@ TEST(StepBudget, FollowsAMachineThatBecomesSlowerAtOnceAndFasterInTime) {
   EXPECT_LT(budget.tokens_at(0), 60);
   for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
   EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 10);
+}
+
+TEST(StepBudget, HowNoisyAMachineIsDecidesHowNearTheLimitItAims) {
+  struct Noise {
+    double share, factor, least_mean, most_mean;  // of steps, of their time; of the limit
+  };
+  for (const Noise noise :
+       {Noise{0, 1, 0.85, 0.92}, Noise{0.04, 1.35, 0.6, 0.8}, Noise{0.04, 1.6, 0.5, 0.72}}) {
+    StepBudget budget(250, 512, 1e9);
+    const Machine machine{0, 1, 1e9, 10};
+    budget.record(machine.run(0, 0, 1));
+    std::mt19937 random(1);
+    int beyond = 0;
+    double total = 0;
+    constexpr int kSteps = 8000;
+    for (int i = 0; i < 2 * kSteps; ++i) {
+      const double factor = random() % 1000 < 1000 * noise.share ? noise.factor : 1;
+      StepMeasurement step = machine.run(budget.tokens_at(0), 0, 1);
+      step.ms = machine.decode_ms + factor * (step.ms - machine.decode_ms);
+      budget.record(step);
+      if (i < kSteps) continue;
+      beyond += step.ms - machine.decode_ms > 250 ? 1 : 0;
+      total += (step.ms - machine.decode_ms) / 250;
+    }
+    EXPECT_LE(beyond, kSteps / 100) << noise.factor;
+    EXPECT_GE(total / kSteps, noise.least_mean) << noise.factor;
+    EXPECT_LE(total / kSteps, noise.most_mean) << noise.factor;
+  }
 }
 
 TEST(StepBudget, TheSameMeasurementsGiveTheSameAnswer) {
