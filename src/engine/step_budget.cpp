@@ -8,17 +8,23 @@
 namespace moeopt {
 namespace {
 
-// Slower counts at once, faster only little by little: a bound is kept by expecting the worse.
-constexpr double kUp = 0.7, kDown = 0.2;
+// How fast an average follows what is above it, and what is below. A bound is kept by expecting the
+// worse: of a prefill token that it takes long, of a decode step, which is taken off to know the
+// share of the prefill, that it takes little. While a long prompt is prefilled no step is decode
+// alone, and one that was slow just before must not count as usual until its end.
+struct Rates {
+  double up, down;
+};
+constexpr Rates kToken = {0.7, 0.2}, kDecode = {0.05, 0.5};
 // The aim stands still where the one balances the other: log(kMore) = share * log(1 / kLess), so at
 // a share of 0.5% beyond the limit.
 constexpr double kLess = 0.97, kMore = 1.00015;
 
-void follow(double& average, double measured) {
+void follow(double& average, double measured, Rates rates) {
   if (average == 0) {
     average = measured;
   } else {
-    average += (measured > average ? kUp : kDown) * (measured - average);
+    average += (measured > average ? rates.up : rates.down) * (measured - average);
   }
 }
 
@@ -34,12 +40,12 @@ StepBudget::StepBudget(double limit_ms, int max_tokens, double context_of_token)
 void StepBudget::record(const StepMeasurement& step) {
   if (!(step.ms >= 0)) return;
   if (step.prefill_tokens == 0) {
-    if (step.decode_sequences > 0) follow(decode_ms_, step.ms);
+    if (step.decode_sequences > 0) follow(decode_ms_, step.ms, kDecode);
     return;
   }
   const double share_ms = std::max(0.0, step.ms - (step.decode_sequences > 0 ? decode_ms_ : 0.0));
   const double work = step.prefill_tokens + step.prefill_context / context_of_token_;
-  follow(token_ms_, share_ms / work);
+  follow(token_ms_, share_ms / work, kToken);
   largest_ = std::max(largest_, step.prefill_tokens);
   aim_ = std::clamp(aim_ * (share_ms > limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
 }

@@ -118,6 +118,20 @@ TEST(StepBudget, HowNoisyAMachineIsDecidesHowNearTheLimitItAims) {
   }
 }
 
+TEST(StepBudget, ASlowDecodeStepJustBeforeAPromptIsNotTakenForUsual) {
+  StepBudget budget(250, 512, 1e9);
+  const Machine machine{0, 1, 1e9, 90};
+  for (int i = 0; i < 50; ++i) budget.record(machine.run(0, 0, 8));
+  budget.record({8, 0, 0, 400});
+  int beyond = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const StepMeasurement step = machine.run(budget.tokens_at(0), 0, 8);
+    budget.record(step);
+    beyond += step.ms > 250 + machine.decode_ms ? 1 : 0;
+  }
+  EXPECT_LE(beyond, 10);
+}
+
 TEST(StepBudget, TheSameMeasurementsGiveTheSameAnswer) {
   StepBudget a(250, 512, 700), b(250, 512, 700);
   for (int i = 1; i < 50; ++i) {
