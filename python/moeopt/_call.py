@@ -43,6 +43,8 @@ class Call:
     ids: torch.Tensor | None
     weights: torch.Tensor | None
     expert_map: torch.Tensor | None
+    out_ids: torch.Tensor | None = None
+    out_weights: torch.Tensor | None = None
 
     def part(self, start: int, end: int) -> "Call":
         if start == 0 and end >= self.x.shape[0]:
@@ -50,7 +52,10 @@ class Call:
         return dataclasses.replace(self, x=self.x[start:end], out=self.out[start:end],
                                    ids=None if self.ids is None else aligned(self.ids[start:end]),
                                    weights=None if self.weights is None else
-                                   aligned(self.weights[start:end]))
+                                   aligned(self.weights[start:end]),
+                                   out_ids=None if self.out_ids is None else self.out_ids[start:end],
+                                   out_weights=None if self.out_weights is None else
+                                   self.out_weights[start:end])
 
     def finish(self, given: torch.Tensor | None) -> torch.Tensor:
         return self.out if given is None else given

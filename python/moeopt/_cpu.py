@@ -75,20 +75,24 @@ class CpuBackend:
         ids = call.ids
         if ids is not None:
             ids = torch.where((ids < 0) | (ids >= d.experts), -1, ids)
+        weights = call.weights
+        if ids is None:
+            assert call.router is not None
+            ids, weights = reference.decide(call.x, call.router, d, call.correction_bias, torch.float32)
         result = reference.moe_layer(
-            call.x, experts, d, ids=ids, weights=call.weights, router=call.router,
-            correction_bias=call.correction_bias, expert_map=call.expert_map,
+            call.x, experts, d, ids=ids, weights=weights, expert_map=call.expert_map,
             shared=None if call.shared is None else self._unpack(call.shared, d.shared_intermediate),
             shared_gate=call.shared_gate, accumulate=torch.float32)
         call.out.copy_(result)
+        for wanted, found in ((call.out_ids, call.ids if call.ids is not None else ids), (call.out_weights, weights)):
+            if wanted is not None:
+                wanted.copy_(found)
         nan = int(torch.isnan(call.weights).any(-1).sum()) if call.weights is not None else 0
         had = self.counted
         self.counted = Counters(had.launches + 1, had.tokens + call.x.shape[0],
                                 had.rows + self._rows(call, ids), had.nan_tokens + nan, had.errors)
 
-    def _rows(self, call: Call, ids: torch.Tensor | None) -> int:
-        if ids is None:
-            return call.x.shape[0] * self.description.top_k
+    def _rows(self, call: Call, ids: torch.Tensor) -> int:
         here = ids >= 0
         if call.expert_map is not None:
             here &= call.expert_map[ids.clamp_min(0).long()] >= 0

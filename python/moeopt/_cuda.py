@@ -133,6 +133,7 @@ class CudaBackend:
             args.router, args.correction_bias = address(call.router), address(call.correction_bias)
             args.ids, args.weights = address(call.ids), address(call.weights)
             args.expert_map = address(call.expert_map)
+            args.out_ids, args.out_weights = address(call.out_ids), address(call.out_weights)
             args.workspace = address(scratch)
             args.control = control.data_ptr() + self.offsets[index]
             handle.library.check(handle.library.functions.moeopt_moe_forward(handle.pointer,

@@ -143,14 +143,16 @@ class MoELayer:
                 router: torch.Tensor | None = None, correction_bias: torch.Tensor | None = None,
                 shared_gate: torch.Tensor | None = None, expert_map: torch.Tensor | None = None,
                 experts: torch.Tensor | None = None, shared: torch.Tensor | None = None,
-                scratch: torch.Tensor | None = None) -> torch.Tensor:
+                scratch: torch.Tensor | None = None, out_ids: torch.Tensor | None = None,
+                out_weights: torch.Tensor | None = None) -> torch.Tensor:
         """Runs the layer on x [T, H]: [T, H], `out` when given (must not overlap x).
 
         Either ids [T, k] (int32 or int64, global; below 0 or from E on: no expert in this slot) with
         weights [T, k] (any floating dtype), or router [E, H] bf16 with an optional correction_bias [E]
         float32. shared_gate [H] bf16 when the layer has one. expert_map [E] int32: global id -> slot,
         -1: not here. experts, shared: other packed weights than the layer's own. scratch: at least
-        scratch_bytes(T) bytes, aligned to 128; None: from torch's allocator.
+        scratch_bytes(T) bytes, aligned to 128; None: from torch's allocator. out_ids, out_weights [T, k]
+        int32 and float32, dense: receive the decision that the kernel used, -1 where no expert is in a slot.
         Rows of x may be strided; a layout that the kernel does not read is copied first.
         T = 0 launches nothing. Inference only: raises ArgumentError where a gradient is asked for.
         """
@@ -163,6 +165,12 @@ class MoELayer:
                                 "torch.inference_mode(), or train with another experts implementation")
         call = self._checked(x, out, ids, weights, router, correction_bias, shared_gate, expert_map,
                              experts, shared)
+        for name, used, dtype in (("out_ids", out_ids, torch.int32), ("out_weights", out_weights, torch.float32)):
+            if used is not None:
+                check_shape(name, used, (x.shape[0], self.description.top_k))
+                if not self._check(name, used, dtype).is_contiguous():
+                    raise ArgumentError(f"{name} must be dense")
+        call.out_ids, call.out_weights = out_ids, out_weights
         if x.shape[0] == 0:
             return call.out
         for start in range(0, x.shape[0], self.max_tokens):

@@ -110,6 +110,14 @@ def route(logits: torch.Tensor, description: Description,
     return ids.to(torch.int32), weights * (d.scale or 1.0)
 
 
+def decide(x: torch.Tensor, router: torch.Tensor, description: Description,
+           bias: torch.Tensor | None = None,
+           accumulate: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    """The router [E, H] on x [T, H]: ids and weights as route() gives them."""
+    routed = _Rounding(description.dtype).stored(x.to(accumulate))
+    return route(routed @ router.to(accumulate).T, description, bias)
+
+
 class _Rounding:
     """The rounding points of a dtype."""
 
@@ -151,7 +159,7 @@ def moe_layer(x: torch.Tensor, experts: Sequence[Expert], description: Descripti
     routed = rounding.stored(rows)
     if ids is None or weights is None:
         assert router is not None
-        ids, weights = route(routed @ router.to(accumulate).T, description, correction_bias)
+        ids, weights = decide(x, router, description, correction_bias, accumulate)
     ids, weights = ids.long(), weights.to(accumulate)
     slots = ids
     if expert_map is not None:

@@ -178,6 +178,21 @@ def test_more_tokens_than_one_launch_takes():
     small.judge(out, x, ids=ids, weights=weights)
 
 
+@pytest.mark.parametrize("max_tokens", [8192, 16])
+def test_the_decision_that_was_used(max_tokens):
+    """Given: as given, in every part of a call; of the router: its own, which gives the same rows when given back."""
+    p = Problem("bf16", max_tokens=max_tokens, renormalise=True)
+    x, ids, weights = p.tokens(40)
+    ids[3, 1] = -1
+    used = torch.full_like(ids, 99), torch.full_like(weights, 99)
+    p.layer.forward(x, ids=ids, weights=weights, out_ids=used[0], out_weights=used[1])
+    assert torch.equal(used[0], ids) and torch.equal(used[1], weights)
+    router = torch.randn(p.description.experts, x.shape[1], device=x.device).to(torch.bfloat16) / x.shape[1] ** 0.5
+    out = p.layer.forward(x, router=router, out_ids=used[0], out_weights=used[1])
+    assert (used[0].sort(-1).values.diff(dim=-1) > 0).all() and (used[1].sum(-1) - 1).abs().max() < 1e-3
+    p.judge(out, x, ids=used[0], weights=used[1])
+
+
 def test_counters_count():
     p = Problem("bf16")
     before = p.layer.counters()
@@ -230,6 +245,9 @@ WRONG = [
     ("out is torch.float32", lambda x, i, w: dict(out=torch.empty_like(x, dtype=torch.float32))),
     ("out must have rows", lambda x, i, w: dict(out=x.new_empty(256, 5).T)),
     ("out must have rows", lambda x, i, w: dict(out=x.new_empty(5 * 256 + 1)[1:].view(5, 256))),
+    ("out_ids is [4, 4]", lambda x, i, w: dict(out_ids=i[:4].clone())),
+    ("out_ids is torch.int64", lambda x, i, w: dict(out_ids=i.long())),
+    ("out_weights must be dense", lambda x, i, w: dict(out_weights=w.new_empty(4, 5).T)),
     ("experts is", lambda x, i, w: dict(experts=torch.zeros(15, 8, dtype=torch.uint8, device=x.device))),
 ]
 
