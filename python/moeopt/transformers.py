@@ -54,7 +54,10 @@ def experts_forward(self: torch.nn.Module, hidden_states: torch.Tensor, top_k_in
         state = _decide(self, top_k_index.shape[-1])
     if state.layer is None or (hidden_states.requires_grad and torch.is_grad_enabled()):
         return _fall_back(self, state, hidden_states, top_k_index, top_k_weights)
-    return ops.moe_layer(state.layer, hidden_states, ids=top_k_index, weights=top_k_weights)
+    if torch.compiler.is_compiling() or type(hidden_states) is not torch.Tensor:
+        return ops.moe_layer(state.layer, hidden_states, ids=top_k_index, weights=top_k_weights)
+    # The same without torch's dispatcher: at batch 1 the GPU waits for Python.
+    return state.layer.forward(hidden_states, ids=top_k_index, weights=top_k_weights)
 
 
 class _State:

@@ -24,6 +24,9 @@ def register() -> None:
     from moeopt import settings, status
     chosen = settings.mode(named_by_user())
     if chosen is settings.Mode.OFF or _installed:
+        from moeopt._vllm import log_settings
+        if not _installed and log_settings.wanted() is not None:
+            status.logger.warning("moeopt: no routing log: MOEOPT_MODE is off, so no layer runs the kernel")
         return
     from moeopt._vllm import contract, install
     from moeopt.errors import NotApplied

@@ -95,18 +95,55 @@ class ModularKernel:
         self.prepare_finalize, self.fused_experts = prepare_finalize, fused_experts
 
 
+@dataclasses.dataclass
+class NewRequest:
+    req_id: str
+    prompt_token_ids: list
+    num_computed_tokens: int = 0
+
+
+@dataclasses.dataclass
+class SchedulerOutput:
+    """One step: {request: tokens} in the batch's order, first positions of those that are not new."""
+
+    num_scheduled_tokens: dict
+    scheduled_new_reqs: list = dataclasses.field(default_factory=list)
+    positions: dict = dataclasses.field(default_factory=dict)
+    finished_req_ids: set = dataclasses.field(default_factory=set)
+
+    @property
+    def total_num_scheduled_tokens(self):
+        return sum(self.num_scheduled_tokens.values())
+
+    @property
+    def scheduled_cached_reqs(self):
+        return types.SimpleNamespace(req_ids=list(self.positions), num_computed_tokens=list(self.positions.values()))
+
+
 class Worker:
-    """Its model runs once while it warms up."""
+    """Its model runs once while it warms up; a step runs `forward`, which a test sets."""
 
     rank = 0
 
-    def __init__(self, model):
-        self.model_runner = types.SimpleNamespace(model=model)
+    def __init__(self, model, vllm_config=None, load=None, forward=None):
+        self.model_runner = types.SimpleNamespace(model=model, input_batch=types.SimpleNamespace(req_ids=[]))
+        self.vllm_config, self.load, self.forward = vllm_config, load, forward
+
+    def load_model(self):
+        if self.load is not None:
+            self.model_runner.model = self.load()
 
     def compile_or_warm_up_model(self):
         for module in self.model_runner.model.moe_layers:
             module.warm_up()
         return "times"
+
+    def execute_model(self, scheduler_output):
+        self.model_runner.input_batch.req_ids = list(scheduler_output.num_scheduled_tokens)
+        return self.forward(scheduler_output)
+
+    def shutdown(self):
+        return "down"
 
 
 class Capability:
@@ -153,8 +190,9 @@ class Fake:
         self._module("vllm.model_executor.layers.quantization.fp8", Fp8MoEMethod=self._fp8_method())
         self._module("vllm.model_executor.layers.quantization.utils.quant_utils", kFp8Static128BlockSym="block",
                      kFp8Dynamic128Sym="dynamic")
+        patched = ("compile_or_warm_up_model", "load_model", "execute_model", "shutdown")
         self._module("vllm.v1.worker.gpu_worker", Worker=type("Worker", (Worker,), {
-            "compile_or_warm_up_model": Worker.compile_or_warm_up_model}))
+            name: vars(Worker)[name] for name in patched}))
         self.platform = Platform()
         self._module("vllm.platforms", current_platform=self.platform)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from moeopt._vllm import recorder
 from moeopt.describe import Description
 from moeopt.errors import MoeoptError, NotApplied, Unsupported
 from moeopt.layer import DEFAULT_MAX_TOKENS, MoELayer
@@ -82,6 +83,7 @@ class Kernel:
         self.dtype = dtype_of(quant_config)
         self.layer: MoELayer | None = None
         self.name = ""
+        self.log: recorder.Buffers | None = None
         self.reason = self._refusal()
 
     def _refusal(self) -> str | None:
@@ -106,6 +108,9 @@ class Kernel:
         layer = self.get(w13.device)
         if layer.packed is not None:
             return
+        if recorder.active is not None:
+            self.log = recorder.active.buffers(self.name, layer.description.experts, layer.description.top_k,
+                                               layer.device)
         scales = (None, None)
         if self.dtype == "fp8":
             scales = (self.quant_config.w1_scale, self.quant_config.w2_scale)
@@ -138,8 +143,12 @@ class Kernel:
         begin, end = output.data_ptr(), output.data_ptr() + output.numel() * output.element_size()
         if begin < hidden_states.data_ptr() + hidden_states.numel() * 2 and hidden_states.data_ptr() < end:
             hidden_states = hidden_states.clone()  # vLLM may let the output take the input's place
+        tokens = hidden_states.shape[0]
+        used = (None, None)
+        if self.log is not None and tokens <= len(self.log.ids):
+            used = (self.log.ids[:tokens], self.log.weights[:tokens])
         layer.forward(hidden_states, output, ids=topk_ids, weights=topk_weights, expert_map=expert_map,
-                      scratch=scratch)
+                      scratch=scratch, out_ids=used[0], out_weights=used[1])
 
 
 def make_class(parent: Any, block_fp8_keys: tuple[Any, Any], defer_is_property: bool, required: bool,

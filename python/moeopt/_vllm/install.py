@@ -13,7 +13,7 @@ from typing import Any
 
 from moeopt import settings, status
 from moeopt._vllm import contract as contracts
-from moeopt._vllm import experts
+from moeopt._vllm import experts, log_settings, recorder, routing_log
 from moeopt.errors import NotApplied
 
 ENGINE = "vllm"
@@ -37,6 +37,9 @@ def install(contract: contracts.Contract, mode: settings.Mode) -> Any:
         if method is not None:
             _pack_after_loading(method)
     _audit_after_warm_up(contract.worker, required)
+    asked = log_settings.wanted()
+    if asked is not None:
+        routing_log.attach(contract.worker, asked)
     status.logger.info("moeopt: in vLLM %s, mode %s, through %s", contract.version, mode.value,
                        "the oracles" if contract.unquantized_oracle else "the fp8 oracle and register_oot")
     return ours
@@ -172,7 +175,9 @@ def _audit_after_warm_up(worker: Any, required: bool) -> None:
 
     def moeopt_status(self: Any) -> dict[str, Any]:
         """For collective_rpc("moeopt_status"): this rank's layers and counters."""
-        return {"rank": getattr(self, "rank", 0), **status.as_dict()}
+        log = recorder.active
+        return {"rank": getattr(self, "rank", 0), **status.as_dict(),
+                "routing_log": None if log is None else log.report()}
 
     worker.compile_or_warm_up_model = compile_or_warm_up_model
     worker.moeopt_status = moeopt_status
