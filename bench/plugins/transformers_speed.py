@@ -89,7 +89,8 @@ class Graph:
     """A captured step without cache."""
 
     def __init__(self, model, batch):
-        tokens = torch.randint(0, 150000, (batch, 1), device="cuda")
+        # A graph reads its input where it was: it must live as long as the graph.
+        self.tokens = tokens = torch.randint(0, 150000, (batch, 1), device="cuda")
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

@@ -27,10 +27,15 @@ FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "we
 VOCABULARY = 150000
 
 
+def fp8_of(layers):
+    """What a config says of fp8 weights; routers stay as they are, as in published checkpoints."""
+    return FP8 | {"modules_to_not_convert": ["lm_head", *(f"model.layers.{n}.mlp.gate" for n in range(layers))]}
+
+
 def model_folder(layers, dtype):
     """A folder with the config of Qwen3-30B-A3B, cut to so many layers; weights are made by vLLM."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qwen3-"))
-    config = QWEN3 | {"num_hidden_layers": layers} | ({"quantization_config": FP8} if dtype == "fp8" else {})
+    config = QWEN3 | {"num_hidden_layers": layers} | ({"quantization_config": fp8_of(layers)} if dtype == "fp8" else {})
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
 
@@ -114,6 +119,59 @@ class Child:
                 "kv_tokens": (getattr(cache, "num_gpu_blocks", 0) or 0) * (getattr(cache, "block_size", 0) or 0),
                 "status": self.status()}
 
+    def memory(self):
+        """What torch took from the device at most, GB."""
+        import torch
+        return {"reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
+                "allocated_gb": torch.cuda.max_memory_allocated() / 1e9}
+
+    def quality(self, folder, answers, text):
+        """models/tiny-moe/README.md's two measures: {right: [bool], nll: [[mean, tokens] of each window]}."""
+        import transformers
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        with open(answers, encoding="utf-8") as file:
+            problems = [json.loads(line) for line in file]
+        prompts = [tokenizer.apply_chat_template([{"role": "user", "content": p["question"]}], tokenize=True,
+                                                 add_generation_prompt=True, return_dict=False) for p in problems]
+        greedy = self.vllm.SamplingParams(temperature=0, max_tokens=200)
+        outputs = self.llm.generate([{"prompt_token_ids": p} for p in prompts], greedy, use_tqdm=False)
+        said = [tokenizer.decode(o.outputs[0].token_ids, skip_special_tokens=True) for o in outputs]
+        right = [s.rsplit("####", 1)[-1].strip() == str(p["answer"]).strip() if "####" in s else False
+                 for s, p in zip(said, problems)]
+        with open(text, encoding="utf-8") as file:
+            ids = tokenizer.encode(file.read(), add_special_tokens=False)
+        windows = [w for w in (ids[at:at + 512] for at in range(0, len(ids), 512)) if len(w) > 1]
+        scored = self.llm.generate([{"prompt_token_ids": w} for w in windows],
+                                   self.vllm.SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
+                                   use_tqdm=False)
+        nll = []
+        for window, output in zip(windows, scored):
+            values = [-step[token].logprob for step, token in zip(output.prompt_logprobs[1:], window[1:])]
+            nll.append([sum(values) / len(values), len(values)])
+        return {"right": right, "nll": nll}
+
+    def profile(self, batch, prompt, new):
+        """Kernels of one generate(), after one that is not counted: [[name, calls, microseconds], ...]."""
+        import torch
+        self.generate(batch, prompt, new, 1, None)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            answer = self.generate(batch, prompt, new, 2, None)
+            torch.cuda.synchronize()
+        rows = {}
+        for event in profiler.events():
+            if event.device_type == torch.autograd.DeviceType.CUDA:
+                calls, us = rows.get(event.name, (0, 0.0))
+                rows[event.name] = (calls + 1, us + event.time_range.elapsed_us())
+        return {"steps": answer["steps"], "kernels": [[name, *of] for name, of in rows.items()]}
+
+    def stop(self):
+        """Shuts the engine down as vLLM does, so that a routing log is whole; the status until then."""
+        last = self.status()
+        if self.llm.llm_engine.engine_core.__class__.__name__ == "InprocClient":
+            self.llm.llm_engine.engine_core.get_output()  # tells the worker which requests ended last
+        self.llm.llm_engine.engine_core.shutdown()
+        return {"status": last}
+
     def generate(self, batch, prompt, new, seed, logprobs):
         import random
         choose = random.Random(seed)
@@ -144,6 +202,14 @@ def main():
             if "start" in command:
                 child = Child(command["start"])
                 answer = child.about()
+            elif "memory" in command:
+                answer = child.memory()
+            elif "quality" in command:
+                answer = child.quality(*command["quality"]) | {"status": child.status()}
+            elif "profile" in command:
+                answer = child.profile(*command["profile"])
+            elif "stop" in command:
+                answer = child.stop()
             else:
                 answer = child.generate(*command["generate"])
         except Exception as problem:

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Where a step of vLLM goes, kernel by kernel, stock and with the plugin: why a layer's gain does or does not arrive.
+
+    vllm_profile.py [--dtype bf16] [--layers 8] [--cases 1x16+32,4x2048+1] [--json FILE]
+
+A case is prompts x tokens + new tokens. Per step, the microseconds on the GPU of every kernel (torch's profiler),
+those that only one of the two engines runs first. Few layers are enough: they are alike.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import re
+import sys
+
+import vllm_engine
+
+MODES = {"stock": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""},
+         "moeopt": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}}
+
+
+def start(name, options, folder):
+    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=4096, dtype="bfloat16",
+                     gpu_memory_utilization=0.3, kv_cache_memory_bytes=4_500_000_000, enable_prefix_caching=False,
+                     max_num_seqs=512, max_num_batched_tokens=8192,
+                     compilation_config={"cudagraph_capture_sizes": [1, 16, 64, 512]})
+    return vllm_engine.Engine(name, arguments, MODES[name] | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-p-{name}"},
+                              f"{options.logs}/profile-{name}.log")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dtype", choices=("bf16", "fp8"), default="bf16")
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--cases", default="1x16+32,4x2048+1")
+    parser.add_argument("--top", type=int, default=14, help="kernels shown of each kind")
+    parser.add_argument("--logs", default="/tmp")
+    parser.add_argument("--json", default="")
+    options = parser.parse_args()
+    folder = vllm_engine.model_folder(options.layers, options.dtype)
+    with concurrent.futures.ThreadPoolExecutor(len(MODES)) as pool:
+        engines = list(pool.map(lambda name: start(name, options, folder), MODES))
+    found = {}
+    try:
+        for case in options.cases.split(","):
+            shape = [int(n) for n in re.fullmatch(r"(\d+)x(\d+)\+(\d+)", case).groups()]
+            found[case] = {engine.name: engine.ask({"profile": shape}) for engine in engines}
+    finally:
+        for engine in engines:
+            engine.stop()
+    for case, both in found.items():
+        us = {name: {kernel: (calls / of["steps"], total / of["steps"]) for kernel, calls, total in of["kernels"]}
+              for name, of in both.items()}
+        sums = {name: sum(total for _, total in kernels.values()) for name, kernels in us.items()}
+        print(f"\n{case}, {options.layers} layers, us a step on the GPU: stock {sums['stock']:.1f}, "
+              f"moeopt {sums['moeopt']:.1f}")
+        everything = set(us["stock"]) | set(us["moeopt"])
+        alike = [k for k in everything if all(k in us[n] and abs(us[n][k][0] - us["stock"][k][0]) < 0.5 if k in us["stock"]
+                                              else False for n in us)]
+        for title, names in (("differ", everything - set(alike)), ("alike", set(alike))):
+            order = sorted(names, key=lambda k: -max(us[n].get(k, (0, 0))[1] for n in us))
+            parts = {n: sum(us[n].get(k, (0, 0))[1] for k in names) for n in us}
+            print(f"  {title}: stock {parts['stock']:.1f}, moeopt {parts['moeopt']:.1f}")
+            for kernel in order[:options.top]:
+                cells = [f"{us[n][kernel][0]:6.1f} x {us[n][kernel][1] / us[n][kernel][0]:8.2f}" if kernel in us[n]
+                         else " " * 17 for n in us]
+                print(f"    {cells[0]} | {cells[1]}  {kernel[:90]}")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(found, file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
