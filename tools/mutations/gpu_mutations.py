@@ -9,6 +9,7 @@ from mutations import Mutation
 
 FOLDER = "src/cuda/moe/"
 COMBINE = FOLDER + "combine.cuh"
+DISPATCH = FOLDER + "dispatch.cuh"
 FEW = FOLDER + "few_tokens.cuh"
 GATE = FOLDER + "gate.cuh"
 KERNEL = FOLDER + "kernel.cuh"
@@ -19,6 +20,7 @@ PACK = FOLDER + "pack.cu"
 PRODUCER = FOLDER + "producer.cuh"
 PTX = FOLDER + "ptx.cuh"
 PUBLISHER = FOLDER + "publisher.cuh"
+QUANTISE = FOLDER + "quantise.cuh"
 ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
 
@@ -152,7 +154,7 @@ GEMMS = [
              "token[1] = token[0];"),
     Mutation("a token's scale block off by one", LOADER, "s_.source_row[warp_][row] * groups + block);",
              "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
-    Mutation("activations quantised to a smaller range", GATE, "scale_of(largest)",
+    Mutation("activations quantised to a smaller range", QUANTISE, "scale_of(largest)",
              "scale_of(largest) * (448.0f / 256.0f)"),
     Mutation("activations' scale not clamped", ROUNDING, "fmaxf(largest, 1e-10f) / 448.0f", "largest / 448.0f"),
     Mutation("weights quantised by the wrong scale", PACK, "__fdiv_rn(block_max(largest), 448.0f)",
@@ -200,7 +202,7 @@ ORDER = [
     Mutation("no wait for x in e4m3", LOADER,
              "wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),",
              "wait(&run_.set->quantised, 0,"),
-    Mutation("no wait for logits", GATE, "static_cast<std::uint32_t>(run.launch.gate_units), \"router logits\"",
+    Mutation("no wait for logits", DISPATCH, "static_cast<std::uint32_t>(run.launch.gate_units), \"router logits\"",
              "0u, \"router logits\""),
     Mutation("no wait for the lists", PRODUCER, "static_cast<std::uint32_t>(launch.dispatch_tiles), \"routes\"",
              "0u, \"routes\""),

@@ -1,16 +1,18 @@
 // Warps 4 .. 11, two warpgroups: the loop that gives each task to its code. The GEMMs are in
-// few_tokens.cuh and many_tokens.cuh, the rest in gate.cuh, lists.cuh and combine.cuh. Owned here:
-// when a task counts as stored. Invariant: every consumer warp sees every task, in ring order, and
-// arrives on task_stored behind its stores.
+// few_tokens.cuh and many_tokens.cuh, the rest in gate.cuh, dispatch.cuh, quantise.cuh, lists.cuh
+// and combine.cuh. Owned here: when a task counts as stored. Invariant: every consumer warp sees
+// every task, in ring order, and arrives on task_stored behind its stores.
 #pragma once
 
 #include <type_traits>
 
 #include "cuda/moe/combine.cuh"
+#include "cuda/moe/dispatch.cuh"
 #include "cuda/moe/few_tokens.cuh"
 #include "cuda/moe/gate.cuh"
 #include "cuda/moe/lists.cuh"
 #include "cuda/moe/many_tokens.cuh"
+#include "cuda/moe/quantise.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {

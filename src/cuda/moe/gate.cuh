@@ -1,12 +1,8 @@
-// The consumers' work before the GEMMs: router logits, and x to e4m3. Owned here: the order of the
-// logits' sums. Invariant: a logit depends on its token's x, its router row and H alone: K in
-// chunks of 64, chunk c summed by warp c % 8 in ascending order, the eight sums added in warp
-// order.
+// The consumers' first work: router logits. Owned here: the order of their sums. Invariant: a logit
+// depends on its token's x, its router row and H alone: K in chunks of 64, chunk c summed by warp c
+// % 8 in ascending order, the eight sums added in warp order.
 #pragma once
 
-#include "cuda/moe/rounding.cuh"
-#include "cuda/moe/route.cuh"
-#include "cuda/moe/route_teams.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
@@ -32,10 +28,6 @@ __device__ inline const std::byte* router_row(const Params& p, int row) {
   const int experts = p.ids == nullptr ? p.experts_total : 0;
   return row < experts ? static_cast<const std::byte*>(p.router) + std::int64_t{2} * row * p.hidden
                        : static_cast<const std::byte*>(p.shared_gate);
-}
-
-__device__ inline uint4 load_16(const std::byte* from) {
-  return __ldg(reinterpret_cast<const uint4*>(from));
 }
 
 // Logits of up to 16 router rows x (8 kGroups) tokens by the 8 consumer warps.
@@ -198,113 +190,6 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
     gate_logits<4>(p, s, run, first_token, first_row, rows, consumer);
   }
   if (consumer == 0 && !p.local_lists) add_release(run.gate_arrived + task.tile, 1);
-}
-
-// The lists that a lane's choices join, each with its entry (token * k + slot); -1: none. All are
-// asked for before the first is waited for: the trip is long.
-template <int kCount>
-__device__ void join_lists(const Params& p, const Run& run, const std::int32_t (&slot)[kCount],
-                           const std::int32_t (&entry)[kCount]) {
-  std::uint32_t rank[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    rank[i] = slot[i] >= 0 ? atomicAdd(run.row_counts + slot[i], 1u) : 0;
-  }
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (slot[i] >= 0) p.lists[std::int64_t{1} * slot[i] * p.max_tokens + rank[i]] = entry[i];
-  }
-}
-
-// Top-k of up to kMostTokens tokens, those of a warp one after the other, or all at a time.
-inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
-                                                  const Task& task, int consumer) {
-  static_assert(kMostTokens == kConsumerWarps * kTeams);
-  const int lane = consumer % 32;
-  const int each = run.launch.task_tokens / kConsumerWarps;
-  const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;
-  const int end = min(first + each, run.launch.tokens);
-  if (first < end && run.launch.gate_tiles > 0 && !p.local_lists) {
-    if (lane == 0) {
-      wait_for_count(run.gate_arrived + first / p.gate_tokens,
-                     static_cast<std::uint32_t>(run.launch.gate_units), "router logits");
-    }
-    __syncwarp();
-  }
-  if (each > 1 && teams_fit(p)) {
-    const int token = first + lane / kTeam < end ? first + lane / kTeam : -1;
-    const int2 slots = dispatch_teams(p, token, lane);
-    const int entry = token * p.top_k + lane % kTeam;
-    join_lists<2>(p, run, {slots.x, slots.y}, {entry, entry + kTeam});
-  } else {
-#pragma unroll 1
-    for (int token = first; token < end; ++token) {
-      const int slot = dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
-      if (!p.local_lists) join_lists<1>(p, run, {slot}, {token * p.top_k + lane});
-    }
-  }
-  if (p.local_lists) return;
-  named_barrier(kConsumerBarrier, kConsumers);
-  if (consumer == 0) add_release(&run.set->routed, 1);
-}
-
-// 8 of a lane's elements, of K group `group` of 128; a group is with 16 lanes.
-__device__ inline uint4 load_eight(const std::byte* x, int group, int groups, int lane) {
-  return group < groups ? load_16(x + group * 256 + lane % 16 * 16) : uint4{};
-}
-
-// A token's x to e4m3 by a warp: a scale per 128 elements.
-__device__ __forceinline__ void quantise_token(const Params& p, int token, int lane) {
-  constexpr int kAtOnce = 8;  // loads in flight, of two groups each
-  const auto* x = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride;
-  std::byte* out = p.x_quantised + std::int64_t{1} * token * p.hidden;
-  const int groups = p.hidden / 128;
-#pragma unroll 1
-  for (int start = 0; start < groups; start += 2 * kAtOnce) {
-    uint4 eight[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      eight[i] = load_eight(x, start + 2 * i + lane / 16, groups, lane);
-    }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int group = start + 2 * i + lane / 16;
-      const float v[8] = {low_bf16(eight[i].x),  high_bf16(eight[i].x), low_bf16(eight[i].y),
-                          high_bf16(eight[i].y), low_bf16(eight[i].z),  high_bf16(eight[i].z),
-                          low_bf16(eight[i].w),  high_bf16(eight[i].w)};
-      float largest = 0;
-#pragma unroll
-      for (const float value : v) largest = fmaxf(largest, fabsf(value));
-#pragma unroll
-      for (int step = 8; step > 0; step /= 2) {
-        largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
-      }
-      const float scale = scale_of(largest);
-      const float inverse = 1.0f / scale;
-      std::uint32_t packed[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        packed[j] =
-            pack_e4m3(quotient(v[2 * j], scale, inverse), quotient(v[2 * j + 1], scale, inverse));
-      }
-      if (group >= groups) continue;
-      *reinterpret_cast<uint2*>(out + group * 128 + lane % 16 * 8) = {packed[0] | packed[1] << 16,
-                                                                      packed[2] | packed[3] << 16};
-      if (lane % 16 == 0) p.x_scales[std::int64_t{1} * token * groups + group] = scale;
-    }
-  }
-}
-
-inline __device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
-                                                  int consumer) {
-  const int first = task.tile * run.launch.task_tokens;
-  const int end = min(first + run.launch.task_tokens, run.launch.tokens);
-#pragma unroll 1
-  for (int token = first + consumer / 32; token < end; token += kConsumerWarps) {
-    quantise_token(p, token, consumer % 32);
-  }
-  named_barrier(kConsumerBarrier, kConsumers);
-  if (consumer == 0) add_release(&run.set->quantised, 1);
 }
 
 }  // namespace moeopt::cuda::moe

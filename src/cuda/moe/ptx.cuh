@@ -154,6 +154,10 @@ __device__ inline bool has_tag(Word word, std::uint32_t tag) {
 __device__ inline void prefetch_line(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
+// Of memory that nothing in this launch writes.
+__device__ inline uint4 load_16(const std::byte* from) {
+  return __ldg(reinterpret_cast<const uint4*>(from));
+}
 // All `threads` (a multiple of 32) that name this barrier meet.
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
