@@ -5,6 +5,7 @@ answers come as JSON lines on a pipe. Invariant: the child counts the steps that
 vLLM's Worker, and never asks us how many there were.
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -25,6 +26,15 @@ QWEN3 = {
     "vocab_size": 151936}
 FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 VOCABULARY = 150000
+# Environments: vLLM as it is, and with the kernel or not at all.
+STOCK = {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""}
+OURS = {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}
+
+
+def side_by_side(make, names):
+    """{name: make(name)}, all at once: engines take minutes to start, and none finds another's caches warm."""
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(make, names)))
 
 
 def fp8_of(layers):

@@ -8,15 +8,13 @@ those that only one of the two engines runs first. Few layers are enough: they a
 """
 
 import argparse
-import concurrent.futures
 import json
 import re
 import sys
 
 import vllm_engine
 
-MODES = {"stock": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""},
-         "moeopt": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}}
+MODES = {"stock": vllm_engine.STOCK, "moeopt": vllm_engine.OURS}
 
 
 def start(name, options, folder):
@@ -38,15 +36,14 @@ def main():
     parser.add_argument("--json", default="")
     options = parser.parse_args()
     folder = vllm_engine.model_folder(options.layers, options.dtype)
-    with concurrent.futures.ThreadPoolExecutor(len(MODES)) as pool:
-        engines = list(pool.map(lambda name: start(name, options, folder), MODES))
+    engines = vllm_engine.side_by_side(lambda name: start(name, options, folder), MODES)
     found = {}
     try:
         for case in options.cases.split(","):
             shape = [int(n) for n in re.fullmatch(r"(\d+)x(\d+)\+(\d+)", case).groups()]
-            found[case] = {engine.name: engine.ask({"profile": shape}) for engine in engines}
+            found[case] = {name: engine.ask({"profile": shape}) for name, engine in engines.items()}
     finally:
-        for engine in engines:
+        for engine in engines.values():
             engine.stop()
     for case, both in found.items():
         us = {name: {kernel: (calls / of["steps"], total / of["steps"]) for kernel, calls, total in of["kernels"]}
@@ -54,10 +51,9 @@ def main():
         sums = {name: sum(total for _, total in kernels.values()) for name, kernels in us.items()}
         print(f"\n{case}, {options.layers} layers, us a step on the GPU: stock {sums['stock']:.1f}, "
               f"moeopt {sums['moeopt']:.1f}")
-        everything = set(us["stock"]) | set(us["moeopt"])
-        alike = [k for k in everything if all(k in us[n] and abs(us[n][k][0] - us["stock"][k][0]) < 0.5 if k in us["stock"]
-                                              else False for n in us)]
-        for title, names in (("differ", everything - set(alike)), ("alike", set(alike))):
+        stock, ours = us["stock"], us["moeopt"]
+        alike = {kernel for kernel in stock.keys() & ours.keys() if abs(stock[kernel][0] - ours[kernel][0]) < 0.5}
+        for title, names in (("differ", (stock.keys() | ours.keys()) - alike), ("alike", alike)):
             order = sorted(names, key=lambda k: -max(us[n].get(k, (0, 0))[1] for n in us))
             parts = {n: sum(us[n].get(k, (0, 0))[1] for k in names) for n in us}
             print(f"  {title}: stock {parts['stock']:.1f}, moeopt {parts['moeopt']:.1f}")

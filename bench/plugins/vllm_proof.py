@@ -9,17 +9,16 @@ layers; require with MOEOPT_POISON=1, whose output must break. Exit code 0: all 
 """
 
 import argparse
-import concurrent.futures
 import sys
 
 import vllm_engine
 
 BATCH, PROMPT, NEW = 8, 40, 24
 MODES = {
-    "stock": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""},
+    "stock": vllm_engine.STOCK,
     "off": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": "moeopt"},
-    "require": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"},
-    "poison": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt", "MOEOPT_POISON": "1"},
+    "require": vllm_engine.OURS,
+    "poison": vllm_engine.OURS | {"MOEOPT_POISON": "1"},
 }
 
 
@@ -75,8 +74,7 @@ def main():
     options = parser.parse_args()
     lines, good = [], True
     for dtype in options.dtypes.split(","):
-        with concurrent.futures.ThreadPoolExecutor(len(MODES)) as pool:
-            answers = dict(zip(MODES, pool.map(lambda mode: run(mode, dtype, options), MODES)))
+        answers = vllm_engine.side_by_side(lambda mode: run(mode, dtype, options), MODES)
         for mode, answer in answers.items():
             if "error" in answer:
                 print(answer["error"], flush=True)

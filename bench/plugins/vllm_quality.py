@@ -11,7 +11,6 @@ standard errors or 1e-3), fp8 within 2% of perplexity and half a point of accura
 """
 
 import argparse
-import concurrent.futures
 import json
 import math
 import pathlib
@@ -20,9 +19,6 @@ import sys
 import tempfile
 
 import vllm_engine
-
-STOCK = {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""}
-OURS = {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}
 
 
 def fp8_folder(model):
@@ -50,8 +46,7 @@ def fp8_folder(model):
     return str(folder)
 
 
-def run(case, model, options):
-    kind, environment = case
+def run(kind, environment, model, options):
     arguments = dict(model=model, max_model_len=1024, dtype="bfloat16", gpu_memory_utilization=0.05,
                      kv_cache_memory_bytes=1 << 30, enable_prefix_caching=False, max_num_seqs=64)
     if options.attention:
@@ -97,10 +92,9 @@ def main():
     options = parser.parse_args()
     fp8 = fp8_folder(options.model)
     log = {"VLLM_LOG_MOE": options.log, "VLLM_LOG_MOE_MODEL_ID": "tiny-moe"} if options.log else {}
-    cases = {"bf16-stock": (STOCK, options.model), "bf16-moeopt": (OURS | log, options.model),
-             "fp8-stock": (STOCK, fp8), "fp8-moeopt": (OURS, fp8)}
-    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
-        found = dict(zip(cases, pool.map(lambda kind: run((kind, cases[kind][0]), cases[kind][1], options), cases)))
+    cases = {"bf16-stock": (vllm_engine.STOCK, options.model), "bf16-moeopt": (vllm_engine.OURS | log, options.model),
+             "fp8-stock": (vllm_engine.STOCK, fp8), "fp8-moeopt": (vllm_engine.OURS, fp8)}
+    found = vllm_engine.side_by_side(lambda kind: run(kind, *cases[kind], options), cases)
     base, good, rows = found["bf16-stock"], True, {}
     for kind, answer in found.items():
         row = {"right": sum(answer["right"]), "asked": len(answer["right"]), "perplexity": perplexity(answer),

@@ -12,18 +12,19 @@ Exit code 0: the log holds, and the kernel counted every step of both engines.
 """
 
 import argparse
-import collections
-import concurrent.futures
 import json
 import pathlib
 import random
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 
+import numpy as np
 import vllm_engine
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "python" / "moeopt_routing"))
+from moeopt_routing.log import load  # noqa: E402
 
 PROMPT, NEW, DRAWS = 16, 64, 2000
 
@@ -33,8 +34,8 @@ def start(name, options, folder, environment):
                      gpu_memory_utilization=0.45, kv_cache_memory_bytes=4_500_000_000, enable_prefix_caching=False,
                      max_num_seqs=512, max_num_batched_tokens=8192,
                      compilation_config={"cudagraph_capture_sizes": sorted(options.batches)})
-    common = {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt", "VLLM_CACHE_ROOT": f"{options.logs}/cache-r-{name}"}
-    return vllm_engine.Engine(name, arguments, common | environment, f"{options.logs}/routing-{name}.log")
+    environment = vllm_engine.OURS | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-r-{name}"} | environment
+    return vllm_engine.Engine(name, arguments, environment, f"{options.logs}/routing-{name}.log")
 
 
 def measure(engine, batch, seed):
@@ -52,49 +53,22 @@ def overhead(ratios):
             "pairs": ratios}
 
 
-def blocks(path):
-    """(tag, payload) of a binary log's blocks behind its header, and the header."""
-    data = path.read_bytes()
-    length = struct.unpack_from("<I", data, 12)[0]
-    header, at, found = json.loads(data[20:20 + length]), 20 + length, []
-    while at < len(data):
-        size = struct.unpack_from("<I", data, at + 4)[0]
-        found.append((data[at:at + 4], data[at + 12:at + 12 + size]))
-        at += 12 + size
-    return header, found
-
-
 def check(path, runs):
     """What is wrong with the log of `runs` (batch sizes); "" when nothing is. And its totals."""
-    import numpy
-    header, found = blocks(path)
-    totals = json.loads(found[-1][1])
-    layers, k, experts = len(header["layers_logged"]), header["top_k"], header["n_experts"]
-    wanted = collections.Counter({(PROMPT, PROMPT + NEW - 1): sum(runs)})
-    seen, counts = collections.Counter(), numpy.zeros((layers, experts), int)
-    for tag, payload in found:
-        if tag != b"RQST":
-            continue
-        name, prompt, _, _, spans = struct.unpack_from("<IIIII", payload)
-        at = 20 + name
-        parts = [struct.unpack_from("<III", payload, at + 12 * i) for i in range(spans)]
-        if [p[:2] for p in parts] != [(0, prompt), (prompt, NEW - 1)] or [p[2] for p in parts] != [0, 1]:
-            return f"spans {parts}", totals
-        tokens = sum(p[1] for p in parts)
-        seen[prompt, tokens] += 1
-        ids = numpy.frombuffer(payload, "u1", tokens * layers * k, at + 12 * spans).reshape(tokens, layers, k)
-        weights = numpy.frombuffer(payload, "<f2", tokens * layers * k, at + 12 * spans + ids.size).reshape(ids.shape)
-        if ids.max() >= experts or (numpy.diff(numpy.sort(ids, -1), axis=-1) == 0).any():
-            return "an id is out of range or comes twice in a token", totals
-        if abs(weights.astype(float).sum(-1) - 1).max() > 5e-3:
-            return "weights do not sum to one", totals
-        for layer in range(layers):
-            counts[layer] += numpy.bincount(ids[:, layer].ravel(), minlength=experts)
-    if seen != wanted:
-        return f"requests (prompt, tokens) {dict(seen)}, wanted {dict(wanted)}", totals
-    if (counts.sum(1) != sum(runs) * (PROMPT + NEW - 1) * k).any():
-        return f"rows per layer {set(counts.sum(1))}", totals
-    return "", totals
+    log = load(path, keep_warmup=True)
+    tokens, layers = PROMPT + NEW - 1, len(log.layers)
+    rows = (log.request * np.int64(tokens) + log.token) * layers + np.searchsorted(log.layers, log.layer)
+    faults = {
+        "requests, tokens and layers are not each there once":
+            len(log.requests) != sum(runs) or log.token.max() >= tokens or
+            not np.array_equal(np.sort(rows), np.arange(sum(runs) * tokens * layers)),
+        "a prompt token is not marked as prefill, or another one is": ((log.phase == 0) != (log.token < PROMPT)).any(),
+        "a token is marked as run again": log.replayed.any(),
+        "an id is out of range or comes twice in a token":
+            log.ids.max() >= log.n_experts or (np.diff(np.sort(log.ids, -1), axis=-1) == 0).any(),
+        "weights do not sum to one": abs(log.weights.astype(float).sum(-1) - 1).max() > 5e-3,
+    }
+    return "; ".join(text for text, wrong in faults.items() if wrong), log.totals
 
 
 def main():
@@ -111,9 +85,7 @@ def main():
     path = out / "routing.moer"
     folder = vllm_engine.model_folder(options.layers, "bf16")
     environments = {"plain": {}, "logged": {"VLLM_LOG_MOE": str(path), "VLLM_LOG_MOE_MODEL_ID": "Qwen3-30B-A3B-random"}}
-    with concurrent.futures.ThreadPoolExecutor(len(environments)) as pool:
-        engines = dict(zip(environments, pool.map(
-            lambda name: start(name, options, folder, environments[name]), environments)))
+    engines = vllm_engine.side_by_side(lambda name: start(name, options, folder, environments[name]), environments)
     runs, rows, logged_batches = [], [], []
     try:
         for batch in options.batches:

@@ -10,7 +10,6 @@ Both at once, bf16, need nine tenths of an H200; --layers 24 halves that. They s
 """
 
 import argparse
-import concurrent.futures
 import json
 import statistics
 import sys
@@ -102,12 +101,9 @@ def main():
     folder = vllm_engine.model_folder(options.layers, options.dtype)
     engines, rows = [], []
     try:
-        # Both at once, so that neither starts with the other's warm caches.
-        modes = {"stock": {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""},
-                 "moeopt": {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}}
-        with concurrent.futures.ThreadPoolExecutor(len(modes)) as pool:
-            engines += pool.map(lambda name: start(name, options, folder, modes[name] | {
-                "VLLM_CACHE_ROOT": f"{options.logs}/cache-{options.dtype}-{name}"}), modes)
+        modes = {"stock": vllm_engine.STOCK, "moeopt": vllm_engine.OURS}
+        engines += vllm_engine.side_by_side(lambda name: start(name, options, folder, modes[name] | {
+            "VLLM_CACHE_ROOT": f"{options.logs}/cache-{options.dtype}-{name}"}), modes).values()
         print(f"{'case':24s} {'stock ms':>10s} {'moeopt ms':>10s} {'gain':>8s}", flush=True)
         for batch in options.batches:
             compare(f"decode step, batch {batch}", lambda e, seed, b=batch: decode_ms(e, b, seed), engines,

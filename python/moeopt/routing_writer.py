@@ -185,7 +185,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sender's end ends this, by the pipe
     path, whole = sys.argv[1], 0
     try:
-        with open(path, "wb", buffering=0) as out:
+        with open(path, "wb") as out:
             writer = Writer(out, path)
             try:
                 for about, payload in frames(sys.stdin.buffer):

@@ -23,9 +23,11 @@ def register() -> None:
     global _installed
     from moeopt import settings, status
     chosen = settings.mode(named_by_user())
-    if chosen is settings.Mode.OFF or _installed:
+    if _installed:
+        return
+    if chosen is settings.Mode.OFF:
         from moeopt._vllm import log_settings
-        if not _installed and log_settings.wanted() is not None:
+        if log_settings.wanted() is not None:
             status.logger.warning("moeopt: no routing log: MOEOPT_MODE is off, so no layer runs the kernel")
         return
     from moeopt._vllm import contract, install

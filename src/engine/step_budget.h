@@ -36,8 +36,6 @@ class StepBudget {
   // Milliseconds of a step without prefill, and of a prefill token at position 0; 0: not measured.
   double decode_ms() const { return decode_ms_; }
   double token_ms() const { return token_ms_; }
-  // The share of the limit that is aimed at.
-  double aim() const { return aim_; }
 
  private:
   double limit_ms_;
