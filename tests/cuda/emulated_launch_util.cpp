@@ -292,7 +292,7 @@ class Block {
       case TaskKind::kEnd:
         return consumer_over_ = true;
       case TaskKind::kQuantise:
-        for_tokens(d.task.tile, w_.launch.task_tokens,
+        for_tokens(d.task.tile, w_.launch.quantise_tokens,
                    [&](std::size_t token) { ++w_.quantised[token]; });
         ++set().quantised;
         break;

@@ -116,7 +116,7 @@ TEST(Schedule, EveryTokenExpertAndUnitIsDoneOnce) {
         return std::get<0>(task) == static_cast<int>(kind);
       });
     };
-    EXPECT_EQ(ranks(TaskKind::kQuantise), l.quantises ? ceil_div(l.tokens, l.task_tokens) : 0);
+    EXPECT_EQ(ranks(TaskKind::kQuantise), l.quantises ? ceil_div(l.tokens, l.quantise_tokens) : 0);
     EXPECT_EQ(ranks(TaskKind::kDispatch), l.dispatches ? ceil_div(l.tokens, l.task_tokens) : 0);
     EXPECT_EQ(ranks(TaskKind::kGate), l.gate_tiles * l.gate_units);
   }

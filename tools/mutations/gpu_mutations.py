@@ -156,15 +156,15 @@ GEMMS = [
              "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
     Mutation("activations quantised to a smaller range", QUANTISE, "scale_of(largest)",
              "scale_of(largest) * (448.0f / 256.0f)"),
-    Mutation("activations' scale not clamped", ROUNDING, "fmaxf(largest, 1e-10f) / 448.0f", "largest / 448.0f"),
+    Mutation("activations' scale not clamped", ROUNDING, "quotient(fmaxf(largest, 1e-10f), kLargest,", "quotient(largest, kLargest,"),
     Mutation("weights quantised by the wrong scale", PACK, "__fdiv_rn(block_max(largest), 448.0f)",
              "__fdiv_rn(block_max(largest), 440.0f)"),
 ]
 
 ROUTES = [
-    Mutation("no renormalisation", ROUTE, "if (p.renormalise != 0) {", "if (false) {"),
+    Mutation("no renormalisation", ROUTE, "if (p.renormalise == 0) return", "if (true) return"),
     Mutation("renormalised without epsilon", ROUTE, "sum + p.renormalise_epsilon", "sum"),
-    Mutation("scale forgotten", ROUTE, "float factor = p.scale;", "float factor = 1;"),
+    Mutation("scale forgotten", ROUTE, "quotient(score, all, inverse_of(all)) * p.scale;", "quotient(score, all, inverse_of(all));"),
     Mutation("bias added to the weights", ROUTE, CHOICE,
              "score[i] += bias;\n    " + CHOICE.replace("score[i] + bias", "score[i]")),
     Mutation("bias forgotten", ROUTE, "nan_to_lowest(score[i] + bias)", "nan_to_lowest(score[i])"),
@@ -211,6 +211,9 @@ ORDER = [
              "static_cast<unsigned long long>(run_.number) << 32;"),
     Mutation("a word of any launch taken for this one's", PTX, "return static_cast<std::uint32_t>(word >> 32) == tag;",
              "return static_cast<std::uint32_t>(word >> 32) != 0;"),
+    Mutation("a few entries' rank counted over all experts", PRODUCER,
+             "__popc(same & ((1u << lane_) - 1))", "lane_"),
+    Mutation("the walk before y is the combination", COMBINE, "const bool real = pass == 1;", "const bool real = pass == 0;"),
     Mutation("lists before the schedule", LISTS, 'mbarrier_wait(s.planned, 0, "the schedule");', ""),
     Mutation("a repeat of given ids is a row of its own", LISTS, "return {leader == lane ? expert : -1,",
              "return {expert,"),

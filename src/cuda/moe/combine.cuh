@@ -10,10 +10,11 @@
 namespace moeopt::cuda::moe {
 
 // kPieces times eight columns of a token: out[token][column[i] .. + 7]. addends: of the task's
-// tokens, the first of which is `first`.
+// tokens, the first of which is `first`. Not `real`: walks through the code alone.
 template <int kPieces>
 __device__ void combine_columns(const Params& p, const Addends* addends, int first,
-                                const int (&token)[kPieces], const int (&column)[kPieces]) {
+                                const int (&token)[kPieces], const int (&column)[kPieces],
+                                bool real) {
   const std::int64_t y_stride = std::int64_t{2} * p.hidden;
   float sum[kPieces][8] = {};
   constexpr int kBatch = 8;  // loads in flight, of each piece
@@ -29,7 +30,7 @@ __device__ void combine_columns(const Params& p, const Addends* addends, int fir
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
         const int s = start + n;
-        const int from = s < p.y_rows ? own.from[s] : -1;
+        const int from = real && s < p.y_rows ? own.from[s] : -1;
         // An absent slot adds zero times zero; its weight may be NaN and must not count.
         weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;
         rows[i][n] =
@@ -56,8 +57,10 @@ __device__ void combine_columns(const Params& p, const Addends* addends, int fir
     out.y = pack_bf16(sum[i][2], sum[i][3]);
     out.z = pack_bf16(sum[i][4], sum[i][5]);
     out.w = pack_bf16(sum[i][6], sum[i][7]);
-    *reinterpret_cast<uint4*>(static_cast<std::byte*>(p.out) +
-                              2 * (token[i] * p.out_stride + column[i])) = out;
+    if (real) {
+      *reinterpret_cast<uint4*>(static_cast<std::byte*>(p.out) +
+                                2 * (token[i] * p.out_stride + column[i])) = out;
+    }
   }
 }
 
@@ -115,51 +118,65 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
   const int first = task.tile * run.launch.combine_tokens;
   const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
   const int own = first + consumer / 32;
+  int expected = 0;
   if (own < end) {
-    const int expected = find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
-    if (consumer % 32 == 0) {
+    expected = find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
+  }
+  const auto wait_for_y = [&] {
+    if (own < end && consumer % 32 == 0) {
       wait_for_count(
           run.y_arrived + own,
           static_cast<std::uint32_t>(expected * run.launch.units2 +
                                      (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)),
           "y");
     }
-  }
+  };
   // Pieces of eight columns; two of a thread's at once.
   const int pieces = p.hidden / 8;
   if (run.launch.combine_tokens == kConsumerWarps) {  // a warp a token; nobody waits for another
+    wait_for_y();
     __syncwarp();
     if (own < end) {
       int i = consumer % 32;
 #pragma unroll 1
       for (; i + 64 < pieces; i += 96) {
         combine_columns<3>(p, s.addends, first, {own, own, own},
-                           {i * 8, (i + 32) * 8, (i + 64) * 8});
+                           {i * 8, (i + 32) * 8, (i + 64) * 8}, true);
       }
 #pragma unroll 1
-      for (; i < pieces; i += 32) combine_columns<1>(p, s.addends, first, {own}, {i * 8});
+      for (; i < pieces; i += 32) combine_columns<1>(p, s.addends, first, {own}, {i * 8}, true);
     }
     __syncwarp();
     return;
   }
-  named_barrier(kConsumerBarrier, kConsumers);
-  const int all = (end - first) * pieces;
-  int i = consumer;
+  // With few tasks a block comes here long before y does: it walks through the code once without
+  // reading or writing, so that the code is here when y is. Between other kernels no cache holds
+  // it.
+  const bool waits =
+      run.launch.tokens * p.y_rows * run.launch.units2 <= 2 * static_cast<int>(gridDim.x);
 #pragma unroll 1
-  for (; i + kConsumers < all; i += 2 * kConsumers) {
-    const int a = i / pieces;
-    const int b = (i + kConsumers) / pieces;
-    const int token[2] = {first + a, first + b};
-    const int column[2] = {(i - a * pieces) * 8, (i + kConsumers - b * pieces) * 8};
-    combine_columns<2>(p, s.addends, first, token, column);
+  for (int pass = waits ? 0 : 1; pass < 2; ++pass) {
+    const bool real = pass == 1;
+    if (real) wait_for_y();
+    named_barrier(kConsumerBarrier, kConsumers);
+    const int all = (end - first) * pieces;
+    int i = consumer;
+#pragma unroll 1
+    for (; i + kConsumers < all; i += 2 * kConsumers) {
+      const int a = i / pieces;
+      const int b = (i + kConsumers) / pieces;
+      const int token[2] = {first + a, first + b};
+      const int column[2] = {(i - a * pieces) * 8, (i + kConsumers - b * pieces) * 8};
+      combine_columns<2>(p, s.addends, first, token, column, real);
+    }
+    if (i < all) {
+      const int a = i / pieces;
+      const int token[1] = {first + a};
+      const int column[1] = {(i - a * pieces) * 8};
+      combine_columns<1>(p, s.addends, first, token, column, real);
+    }
+    named_barrier(kConsumerBarrier, kConsumers);  // before the next task's addends
   }
-  if (i < all) {
-    const int a = i / pieces;
-    const int token[1] = {first + a};
-    const int column[1] = {(i - a * pieces) * 8};
-    combine_columns<1>(p, s.addends, first, token, column);
-  }
-  named_barrier(kConsumerBarrier, kConsumers);  // before the next task's addends
 }
 
 }  // namespace moeopt::cuda::moe

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cuda/moe/schedule.h"
+
 namespace moeopt::cuda::moe {
 
 std::string Config::name() const {
@@ -26,7 +28,9 @@ Config choose_config(const Shape& shape) {
   // tiles of 16 rows when they are many.
   constexpr int kTasks = 120;
   const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
-  const int others = (shape.max_tokens + 7) / 8 * (shape.dtype == Dtype::kFp8 ? 2 : 1);
+  const int quantised = shape.dtype == Dtype::kFp8 ? shape.max_tokens : 0;
+  const int others = ceil_div(shape.max_tokens, kWarpTokens) +
+                     ceil_div(quantised, quantise_tokens_of(shape.max_tokens));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp((shape.experts * tiles + tasks - 1) / tasks, 2, kGateRows);
   if (config.images()) {

@@ -46,7 +46,10 @@ class Consumer {
       }
       if (kind == TaskKind::kCombine) combine_task(s_.params, s_, run_, info.task, consumer());
       if constexpr (T::kFp8) {
-        if (kind == TaskKind::kQuantise) quantise_task(s_.params, run_, info.task, consumer());
+        if (kind == TaskKind::kQuantise) {
+          // Few tokens: code that is read once should be short.
+          quantise_task<T::kImages ? 8 : 2>(s_.params, run_, info.task, consumer());
+        }
       }
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info);
       stamp(gemms_.trace(), TracePhase::kFinished, info.task);

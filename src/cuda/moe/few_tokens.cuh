@@ -255,7 +255,7 @@ class FewTokens {
         for (int w = 0; w < kConsumerWarps; ++w)
           largest = fmaxf(largest, maxima[w * T::kNMax + row]);
         const float scale = scale_of(largest);
-        const float inverse = 1.0f / scale;
+        const float inverse = inverse_of(scale);
         halves[c] = pack_e4m3(quotient(sums[0][4 * g + c], scale, inverse),
                               quotient(sums[T::kMTiles - 1][4 * g + c], scale, inverse));
         if (consumer() < 4 && row < info.rows) {

@@ -20,6 +20,12 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
   return {leader == lane ? expert : -1, slot - (lane - leader)};
 }
 
+// Few given ids, a lane each: the producer makes the lists itself, and waits for nobody. (Several
+// steps of a warp took longer than all consumers do.)
+__device__ inline bool producer_lists(const Params& p, const Run& run) {
+  return p.local_lists && p.ids != nullptr && run.launch.tokens * p.top_k <= 32;
+}
+
 // A routed entry, once its token's choices are known to this block.
 template <typename T>
 __device__ Choice choice_of(const Params& p, const SharedState<T>& s, const Run& run,
@@ -29,19 +35,16 @@ __device__ Choice choice_of(const Params& p, const SharedState<T>& s, const Run&
                               : wait_for_word(p.choice_words + entry, run.tag, "choices"));
 }
 
-// Calls body(entry, expert slot or -1, rank among the warp's equals before it in this step, how
-// many equals the step has, whether this is the first of them) for the entries of a warp's share of
-// the tokens, in order; all lanes call.
-template <typename T, typename Body>
-__device__ void for_each_entry(const Params& p, const SharedState<T>& s, const Run& run, int warp,
-                               int lane, Body body) {
+// A warp counts the entries of steps first .. end - 1 into places[expert slot], which holds how
+// many came before; with `placing`, writes each into its expert's list.
+template <typename T>
+__device__ void count_entries(const Params& p, SharedState<T>& s, const Run& run, int first,
+                              int end, std::uint16_t* places, bool placing, int lane) {
   const int at_once = 32 / p.top_k;  // tokens
-  const int steps = ceil_div(run.launch.tokens, at_once);
-  const int share = ceil_div(steps, kConsumerWarps);
   const int of_step = lane / p.top_k;
   const int slot = lane - of_step * p.top_k;
 #pragma unroll 1
-  for (int step = warp * share; step < min(warp * share + share, steps); ++step) {
+  for (int step = first; step < end; ++step) {
     const int token = step * at_once + of_step;
     const int entry = token * p.top_k + slot;
     const bool valid = of_step < at_once && token < run.launch.tokens;
@@ -53,7 +56,15 @@ __device__ void for_each_entry(const Params& p, const SharedState<T>& s, const R
     }
     const std::uint32_t same = __match_any_sync(kAllLanes, choice.slot);
     const std::uint32_t before = same & ((1u << lane) - 1);
-    body(entry, choice.slot, __popc(before), __popc(same), before == 0);
+    if (placing && choice.slot >= 0) {
+      s.list[s.row_start[choice.slot] + places[choice.slot] + __popc(before)] =
+          static_cast<std::uint16_t>(entry);
+    }
+    __syncwarp();
+    if (choice.slot >= 0 && before == 0) {
+      places[choice.slot] = static_cast<std::uint16_t>(places[choice.slot] + __popc(same));
+    }
+    __syncwarp();
   }
 }
 
@@ -71,31 +82,29 @@ __device__ __noinline__ void list_task(const Params& p, SharedState<T>& s, const
   std::uint16_t* places = s.places[warp];
   for (int slot = lane; slot < p.slots; slot += 32) places[slot] = 0;
   __syncwarp();
-  for_each_entry(p, s, run, warp, lane, [&](int, int slot, int, int equals, bool first) {
-    if (slot >= 0 && first) places[slot] = static_cast<std::uint16_t>(places[slot] + equals);
-    __syncwarp();
-  });
-  named_barrier(kConsumerBarrier, kConsumers);
-  for (int slot = consumer; slot < p.slots; slot += kConsumers) {
-    int rows = 0;
-    for (int w = 0; w < kConsumerWarps; ++w) {
-      const int own = s.places[w][slot];
-      s.places[w][slot] = static_cast<std::uint16_t>(rows);
-      rows += own;
+  const int steps = ceil_div(run.launch.tokens, 32 / p.top_k);
+  const int share = ceil_div(steps, kConsumerWarps);
+  const int first = min(warp * share, steps);
+  // One code for both passes: it is fetched once.
+#pragma unroll 1
+  for (int pass = 0; pass < 2; ++pass) {
+    count_entries(p, s, run, first, min(first + share, steps), places, pass == 1, lane);
+    if (pass == 1) break;
+    named_barrier(kConsumerBarrier, kConsumers);
+    for (int slot = consumer; slot < p.slots; slot += kConsumers) {
+      int rows = 0;
+#pragma unroll 1
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        const int own = s.places[w][slot];
+        s.places[w][slot] = static_cast<std::uint16_t>(rows);
+        rows += own;
+      }
+      s.tile_start[slot] = rows;  // the producer turns these into starts
     }
-    s.tile_start[slot] = rows;  // the producer turns these into starts
+    named_barrier(kConsumerBarrier, kConsumers);
+    mbarrier_arrive(s.counted);
+    mbarrier_wait(s.planned, 0, "the schedule");
   }
-  named_barrier(kConsumerBarrier, kConsumers);
-  mbarrier_arrive(s.counted);
-  mbarrier_wait(s.planned, 0, "the schedule");
-  for_each_entry(p, s, run, warp, lane, [&](int entry, int slot, int rank, int equals, bool first) {
-    if (slot >= 0) {
-      s.list[s.row_start[slot] + places[slot] + rank] = static_cast<std::uint16_t>(entry);
-    }
-    __syncwarp();
-    if (slot >= 0 && first) places[slot] = static_cast<std::uint16_t>(places[slot] + equals);
-    __syncwarp();
-  });
   mbarrier_arrive(s.listed);
 }
 

@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "cuda/moe/image_loader.cuh"
-#include "cuda/moe/route.cuh"
+#include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
@@ -73,7 +73,7 @@ class Loader {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
     if (T::kLocalLists && p_.local_lists && !shared && !listed_) {
-      mbarrier_wait(s_.listed, 0, "this block's lists");
+      mbarrier_wait(producer_lists(p_, run_) ? s_.planned : s_.listed, 0, "this block's lists");
       listed_ = true;
     }
 #pragma unroll 1

@@ -263,7 +263,7 @@ class ManyTokens {
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
       const float scale = scale_of(largest);
-      const float inverse = 1.0f / scale;
+      const float inverse = inverse_of(scale);
       const int row = lane / 4 + 8 * high;
       if (lane % 4 == 0 && first_row() + row < rows) scales[first_row() + row] = scale;
 #pragma unroll

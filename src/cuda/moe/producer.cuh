@@ -4,7 +4,7 @@
 // does not drain between tasks, experts or GEMMs.
 #pragma once
 
-#include "cuda/moe/route.cuh"
+#include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
@@ -169,7 +169,9 @@ class Producer {
       if (run_.first) report_counts(0);
       return 0;
     }
-    if (T::kLocalLists && p_.local_lists) {
+    if (T::kLocalLists && producer_lists(p_, run_)) {
+      list_entries();
+    } else if (T::kLocalLists && p_.local_lists) {
       if (lane_ == 0) tell({.task = {TaskKind::kList, 0, 0, 0}});
       mbarrier_wait(s_.counted, 0, "this block's counts");
       build_schedule(s_, p_.slots, lane_, [&](int slot) { return s_.tile_start[slot]; });
@@ -185,6 +187,22 @@ class Producer {
     }
     if (run_.first) report_counts(s_.scheduled);
     return static_cast<std::uint32_t>(launch.total(s_.tile_start[s_.scheduled]));
+  }
+
+  // The schedule and the lists when all entries fit a warp, a lane each; as list_task makes them.
+  __device__ void list_entries() {
+    const int entries = run_.launch.tokens * p_.top_k;
+    const int token = lane_ / p_.top_k;
+    for (int slot = lane_; slot < p_.slots; slot += 32) s_.tile_start[slot] = 0;
+    const int slot = given_choice(p_, token, lane_ - token * p_.top_k, lane_ < entries, lane_).slot;
+    const std::uint32_t same = __match_any_sync(kAllLanes, slot);
+    const int rank = __popc(same & ((1u << lane_) - 1));
+    __syncwarp();
+    if (slot >= 0 && rank == 0) s_.tile_start[slot] = __popc(same);
+    __syncwarp();
+    build_schedule(s_, p_.slots, lane_, [&](int n) { return s_.tile_start[n]; });
+    if (slot >= 0) s_.list[s_.row_start[slot] + rank] = static_cast<std::uint16_t>(lane_);
+    mbarrier_arrive(s_.planned);
   }
 
   // What a launch reports once; rows per expert are known for the first `scheduled` entries of the

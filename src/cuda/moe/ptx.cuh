@@ -258,6 +258,12 @@ __device__ inline std::uint32_t pack_e4m3(float low, float high) {
   asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
   return out;
 }
+// 1 / value, its last bit in doubt; subnormals count as zero.
+__device__ inline float approximate_reciprocal(float value) {
+  float out;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(value));
+  return out;
+}
 __device__ inline float low_bf16(std::uint32_t two) {
   return __uint_as_float(two << 16);
 }

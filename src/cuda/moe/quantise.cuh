@@ -8,27 +8,37 @@
 
 namespace moeopt::cuda::moe {
 
-// 8 of a lane's elements, of K group `group` of 128; a group is with 16 lanes.
-__device__ inline uint4 load_eight(const std::byte* x, int group, int groups, int lane) {
-  return group < groups ? load_16(x + group * 256 + lane % 16 * 16) : uint4{};
-}
-
-// A token's x to e4m3 by a warp: a scale per 128 elements.
-__device__ __forceinline__ void quantise_token(const Params& p, int token, int lane) {
-  constexpr int kAtOnce = 8;  // loads in flight, of two groups each
-  const auto* x = static_cast<const std::byte*>(p.x) + 2 * token * p.x_stride;
-  std::byte* out = p.x_quantised + std::int64_t{1} * token * p.hidden;
+// Tokens of a task to e4m3, a scale per 128 elements: a group of 128 is with 16 lanes, so that a
+// warp's item is two groups of a token. The items go round the warps, kAtOnce of a warp's at a
+// time: their loads are in flight together.
+template <int kAtOnce>
+__device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
+                                           int consumer) {
+  const int first = task.tile * run.launch.quantise_tokens;
+  const int end = min(first + run.launch.quantise_tokens, run.launch.tokens);
+  const int lane = consumer % 32;
   const int groups = p.hidden / 128;
+  const int pairs = ceil_div(groups, 2);
+  const int items = (end - first) * pairs;
 #pragma unroll 1
-  for (int start = 0; start < groups; start += 2 * kAtOnce) {
+  for (int start = consumer / 32; start < items; start += kAtOnce * kConsumerWarps) {
     uint4 eight[kAtOnce];
+    int token[kAtOnce];
+    int group[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      eight[i] = load_eight(x, start + 2 * i + lane / 16, groups, lane);
+      const int item = start + i * kConsumerWarps;
+      token[i] = first + item / pairs;
+      group[i] = item % pairs * 2 + lane / 16;
+      eight[i] = uint4{};
+      if (item < items && group[i] < groups) {
+        eight[i] = load_16(static_cast<const std::byte*>(p.x) + 2 * token[i] * p.x_stride +
+                           group[i] * 256 + lane % 16 * 16);
+      }
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int group = start + 2 * i + lane / 16;
+      if (start + i * kConsumerWarps >= items) break;
       const float v[8] = {low_bf16(eight[i].x),  high_bf16(eight[i].x), low_bf16(eight[i].y),
                           high_bf16(eight[i].y), low_bf16(eight[i].z),  high_bf16(eight[i].z),
                           low_bf16(eight[i].w),  high_bf16(eight[i].w)};
@@ -40,28 +50,19 @@ __device__ __forceinline__ void quantise_token(const Params& p, int token, int l
         largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
       }
       const float scale = scale_of(largest);
-      const float inverse = 1.0f / scale;
+      const float inverse = inverse_of(scale);
       std::uint32_t packed[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         packed[j] =
             pack_e4m3(quotient(v[2 * j], scale, inverse), quotient(v[2 * j + 1], scale, inverse));
       }
-      if (group >= groups) continue;
-      *reinterpret_cast<uint2*>(out + group * 128 + lane % 16 * 8) = {packed[0] | packed[1] << 16,
-                                                                      packed[2] | packed[3] << 16};
-      if (lane % 16 == 0) p.x_scales[std::int64_t{1} * token * groups + group] = scale;
+      if (group[i] >= groups) continue;
+      const std::int64_t row = token[i];
+      *reinterpret_cast<uint2*>(p.x_quantised + row * p.hidden + group[i] * 128 + lane % 16 * 8) = {
+          packed[0] | packed[1] << 16, packed[2] | packed[3] << 16};
+      if (lane % 16 == 0) p.x_scales[row * groups + group[i]] = scale;
     }
-  }
-}
-
-inline __device__ __noinline__ void quantise_task(const Params& p, const Run& run, const Task& task,
-                                                  int consumer) {
-  const int first = task.tile * run.launch.task_tokens;
-  const int end = min(first + run.launch.task_tokens, run.launch.tokens);
-#pragma unroll 1
-  for (int token = first + consumer / 32; token < end; token += kConsumerWarps) {
-    quantise_token(p, token, consumer % 32);
   }
   named_barrier(kConsumerBarrier, kConsumers);
   if (consumer == 0) add_release(&run.set->quantised, 1);

@@ -4,6 +4,7 @@
 // a token's routes depend on its logits alone.
 #pragma once
 
+#include "cuda/moe/rounding.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
@@ -100,6 +101,14 @@ __device__ __forceinline__ void load_logits(const Params& p, std::int64_t token,
   }
 }
 
+// A chosen expert's weight from its score and the sum of all chosen ones'. The quotient is right to
+// the last bit: times y, a share of exactly 1 or 1/2 must not turn ties of the rounding over.
+__device__ inline float final_weight(const Params& p, float score, float sum) {
+  if (p.renormalise == 0) return score * p.scale;
+  const float all = sum + p.renormalise_epsilon;
+  return quotient(score, all, inverse_of(all)) * p.scale;
+}
+
 // The warp's token to chosen[0 .. k); returns whether a logit is NaN. NOTE: run once or twice a
 // launch, its instructions come cold from memory: few count for more than fast.
 template <int kPerLane>
@@ -181,15 +190,11 @@ __device__ __noinline__ bool choose_experts(const Params& p, std::int64_t token,
   }
   __syncwarp();
   const float weight = lane < p.top_k ? chosen[lane].weight : 0.0f;
-  float factor = p.scale;
-  if (p.renormalise != 0) {
-    float sum = 0;
+  float sum = 0;
 #pragma unroll 1
-    for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
-    factor = __fdividef(factor, sum + p.renormalise_epsilon);
-  }
+  for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
   __syncwarp();
-  if (lane < p.top_k) chosen[lane].weight = weight * factor;
+  if (lane < p.top_k) chosen[lane].weight = final_weight(p, weight, sum);
   __syncwarp();
   return has_nan;
 }

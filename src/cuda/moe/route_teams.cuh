@@ -136,8 +136,6 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
       weight[i] = value;
     }
   }
-  const float factor =
-      p.renormalise != 0 ? __fdividef(p.scale, sum + p.renormalise_epsilon) : p.scale;
 
   int slots[2];
   int expected = 0;
@@ -149,7 +147,7 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
     const std::uint32_t here = __ballot_sync(kAllLanes, slots[i] >= 0);
     expected += __popc(here >> (lane / kTeam * kTeam) & 0xff);
     if (!mine) continue;
-    const float routed = weight[i] * factor;
+    const float routed = final_weight(p, weight[i], sum);
     const std::int64_t at = std::int64_t{1} * token * p.top_k + slot;
     p.y_slot[at] = slots[i] >= 0 ? slot : -1;
     p.weights[std::int64_t{1} * token * p.y_rows + slot] = routed;

@@ -32,6 +32,16 @@ inline constexpr int kWarpTokens = 8;                // a token a consumer warp
 inline constexpr int kMostTokens = 4 * kWarpTokens;  // of a quantisation or a dispatch
 inline constexpr int kCombineTokens = kWarpTokens;   // of a combination at most
 
+// About a wave of blocks while that keeps the tokens of a block few.
+MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
+  return count <= 1056 ? kWarpTokens : count <= 2112 ? 2 * kWarpTokens : kMostTokens;
+}
+// All that wait for a token wait for its quantisation first, while most blocks have nothing to do:
+// a token is with all warps of a block.
+MOEOPT_HOST_DEVICE constexpr int quantise_tokens_of(int count) {
+  return count <= 16 ? 1 : count <= 128 ? 4 : task_tokens_of(count);
+}
+
 // Sizes of a launch that are known before routing. The host fills in all but the tokens,
 // with_tokens() the rest.
 struct Launch {
@@ -46,7 +56,8 @@ struct Launch {
                  // the other units
 
   int tokens;
-  int task_tokens;  // of a quantisation or a dispatch
+  int task_tokens;      // of a dispatch
+  int quantise_tokens;  // of a quantisation
   int quantise_tiles;
   int gate_tiles;
   int dispatch_tiles;
@@ -57,15 +68,13 @@ struct Launch {
   MOEOPT_HOST_DEVICE constexpr Launch with_tokens(int count) const {
     Launch launch = *this;
     launch.tokens = count;
-    // About a wave of blocks while that keeps the tokens of a block few.
-    launch.task_tokens = count <= 1056   ? kWarpTokens
-                         : count <= 2112 ? 2 * kWarpTokens
-                                         : kMostTokens;
+    launch.task_tokens = task_tokens_of(count);
+    launch.quantise_tokens = quantise_tokens_of(count);
     launch.combine_tokens = count <= 128    ? 1
                             : count <= 256  ? 2
                             : count <= 1056 ? 4
                                             : kCombineTokens;
-    launch.quantise_tiles = quantises ? ceil_div(count, launch.task_tokens) : 0;
+    launch.quantise_tiles = quantises ? ceil_div(count, launch.quantise_tokens) : 0;
     launch.gate_tiles = gate_tokens > 0 ? ceil_div(count, gate_tokens) : 0;
     launch.dispatch_tiles = dispatches ? ceil_div(count, launch.task_tokens) : 0;
     launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;

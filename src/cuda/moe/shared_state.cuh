@@ -180,7 +180,7 @@ struct alignas(1024) SharedState {
   Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
   // With local_lists, each once a launch:
   Mbarrier counted;  // consumers: tile_start holds the rows of each expert
-  Mbarrier planned;  // producer: tile_start and row_start are complete
+  Mbarrier planned;  // producer: tile_start and row_start are complete (producer_lists: list, too)
   Mbarrier listed;   // consumers: list is complete
 };
 
