@@ -2,7 +2,8 @@
 // of the same kind, in one run. README.md beside this says what is measured and how.
 //   moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
 //             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
-//             [--device-tokens] [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
+//             [--device-tokens] [--neighbour launch|split|code|memory|model]
+//             [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
 //   moe_layer --probe [--reps N]
 //   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
 // Without --shape: every point that has a target. Exit code 0: everything ran and was right,
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "moe_layer/layer.h"
+#include "moe_layer/neighbour.h"
 #include "moe_layer/probe.h"
 #include "moe_layer/report.h"
 #include "moe_layer/routing.h"
@@ -38,6 +40,7 @@ struct Options {
   std::string routing_name = "uniform";
   std::optional<bool> given_ids;
   bool device_tokens = false, probe = false;
+  Neighbour neighbour = Neighbour::kNone;
   int max_tokens = 0, reps = 20;
   MatrixRates rates;
   std::string json, trace;
@@ -89,6 +92,8 @@ Options parse(int argc, char** argv) {
       options.given_ids = name == "--given-ids";
     } else if (name == "--device-tokens") {
       options.device_tokens = true;
+    } else if (name == "--neighbour") {
+      options.neighbour = parse_neighbour(value());
     } else if (name == "--max-tokens") {
       options.max_tokens = static_cast<int>(numbers(value()).at(0));
     } else if (name == "--matrix-tflops") {
@@ -139,20 +144,34 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// The layer's graph and the stream's take turns. Every launch that was timed is held to the
-// library's counters and to what the stream says it read.
-Times measure(Calls& calls, int reps, bool& clocks_are_up) {
-  Graph layer(calls.count(), [&](int call, cudaStream_t s) { calls.forward(call, s); });
-  if (layer.nodes() != static_cast<std::size_t>(calls.count())) {
+// The layer's graph and the stream's take turns, each with the neighbour's kernels between the
+// calls, whose own time is taken off. Every launch that was timed is held to the library's counters
+// and to what the stream says it read.
+Times measure(Calls& calls, Neighbour neighbour, int reps, bool& clocks_are_up) {
+  launch_neighbour(neighbour, nullptr);  // allocates what it needs, which a capture may not
+  check(cudaDeviceSynchronize());
+  Graph layer(calls.count(), [&](int call, cudaStream_t s) {
+    launch_neighbour(neighbour, s);
+    calls.forward(call, s);
+  });
+  const int neighbours = neighbour == Neighbour::kNone ? 0 : kNeighbourKernels;
+  if (layer.nodes() != static_cast<std::size_t>(calls.count() * (1 + neighbours))) {
     throw std::runtime_error("a forward call is more than one node of the graph");
   }
-  Graph stream(calls.count(),
-               [&](int call, cudaStream_t s) { launch_stream(calls.stream_job(call), {}, s); });
+  Graph stream(calls.count(), [&](int call, cudaStream_t s) {
+    launch_neighbour(neighbour, s);
+    launch_stream(calls.stream_job(call), {}, s);
+  });
+  std::optional<Graph> alone;
+  if (neighbours > 0) {
+    alone.emplace(calls.count(), [&](int, cudaStream_t s) { launch_neighbour(neighbour, s); });
+  }
   std::uint64_t replays = 0;
   const auto both = [&]() -> Times {
     ++replays;
+    const double off = alone ? alone->replay_us() : 0;
     const double layer_us = layer.replay_us();
-    return {layer_us, stream.replay_us()};
+    return {layer_us - off, stream.replay_us() - off};
   };
   for (double us = 0; !clocks_are_up && us < kWarmUpUs;) {
     const Times times = both();
@@ -213,15 +232,22 @@ class Bench {
     Routing routing;
   };
 
+  Calls make_calls(const Routing& routing, int tokens) const {
+    return {shape_,     dtype_,
+            *weights_,  routing,
+            tokens,     options_.max_tokens,
+            given_ids_, options_.device_tokens};
+  }
+
   Result time(const Routing& routing, int tokens, const std::string& name,
               bool& clocks_are_up) const {
-    Calls calls(shape_, dtype_, *weights_, routing, tokens, options_.max_tokens, given_ids_,
-                options_.device_tokens);
     if (!options_.trace.empty()) {
+      Calls calls = make_calls(routing, tokens);
       std::printf("%s %s T=%d %s\n", shape_.name.c_str(), name_of(dtype_), tokens, calls.config());
-      trace_call(calls, options_.trace);
+      trace_call(calls, options_.neighbour, options_.trace);
     }
-    const Times times = measure(calls, options_.reps, clocks_are_up);
+    Calls calls = make_calls(routing, tokens);
+    const Times times = measure(calls, options_.neighbour, options_.reps, clocks_are_up);
     Result r;
     r.shape = shape_;
     r.dtype = dtype_;

@@ -19,7 +19,7 @@ namespace moeopt::bench {
 bool can_trace() {
   return false;
 }
-void trace_call(Calls& /*calls*/, const std::string& /*path*/) {
+void trace_call(Calls& /*calls*/, Neighbour /*neighbour*/, const std::string& /*path*/) {
   throw std::runtime_error("this program's kernels hold no stamps; build moe_layer_trace");
 }
 #else
@@ -164,7 +164,7 @@ bool can_trace() {
   return true;
 }
 
-void trace_call(Calls& calls, const std::string& path) {
+void trace_call(Calls& calls, Neighbour neighbour, const std::string& path) {
   int blocks = 0;
   check(cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, 0));
   const std::size_t count = std::size_t{1} * blocks * kRoles * kTraceRecords;
@@ -177,6 +177,7 @@ void trace_call(Calls& calls, const std::string& path) {
   // The neighbours before it are part of the picture: clocks are up, the cache is theirs.
   calls.forward(calls.count() - 1, nullptr);
   check(cudaMemsetAsync(buffer.get(), 0, count * sizeof(TraceRecord), nullptr));
+  launch_neighbour(neighbour, nullptr);
   calls.forward(0, nullptr);
   check(cudaDeviceSynchronize());
   check(moeopt_moe_set_trace(nullptr));
