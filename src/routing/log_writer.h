@@ -53,6 +53,7 @@ class RoutingLogWriter {
 
  private:
   void work();
+  bool has_enough() const;  // waits to be written at once; under mutex_
   void write_request(const RequestRoutes& routes);
   void open_part();
   void write_bytes(std::string_view bytes);  // all or, after an Error(kIo), none of them

@@ -87,6 +87,10 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
     routes.cached_tokens += first - open.next_position;
     open.next_position = first;
   }
+  std::size_t to = routes.ids.size();
+  const std::size_t more = static_cast<std::size_t>(run.n_tokens) * logged_.size() * top_k;
+  routes.ids.resize(to + more);
+  routes.weights.resize(to + more);
   for (int t = 0; t < run.n_tokens; ++t) {
     const auto position = static_cast<std::uint32_t>(run.first_position + t);
     const bool replayed = position < open.next_position;
@@ -96,16 +100,16 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
     open.next_position = std::max(open.next_position, position + 1);
     const auto row = static_cast<std::size_t>(run.first_row) + static_cast<std::size_t>(t);
     for (const std::size_t layer : logged_) {
-      const std::size_t begin = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
-      for (std::size_t slot = begin; slot < begin + top_k; ++slot) {
+      const std::size_t from = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
+      for (std::size_t slot = from; slot < from + top_k; ++slot, ++to) {
         const std::int16_t id = step.ids[slot];
         const std::uint16_t weight = to_f16(step.weights[slot]).bits;
         if ((weight & 0x7c00u) == 0x7c00u) {  // the model broke here, its request ends in an error
           drop(open);
           return;
         }
-        routes.ids.push_back(id < 0 ? kNoExpert : static_cast<std::uint16_t>(id));
-        routes.weights.push_back(weight);
+        routes.ids[to] = id < 0 ? kNoExpert : static_cast<std::uint16_t>(id);
+        routes.weights[to] = weight;
       }
     }
   }

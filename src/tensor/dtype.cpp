@@ -79,15 +79,26 @@ float to_float(F16 value) {
 }
 
 F16 to_f16(float value) {
-  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000u : 0u);
-  if (std::isnan(value)) return {static_cast<std::uint16_t>(sign | 0x7e00u)};
-  const float magnitude = std::fabs(value);
-  if (magnitude >= 65520.0f) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
-  const Scaled rounded = round_magnitude(magnitude, 10, -14);
-  // The hidden bit carries into the exponent field, so a mantissa that rounds up just works.
-  const std::uint32_t bits =
-      (static_cast<std::uint32_t>(rounded.exponent + 14) << 10) + rounded.mantissa;
-  return {static_cast<std::uint16_t>(sign | bits)};
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = bits >> 16 & 0x8000u;
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  constexpr std::uint32_t kInfinity = 0x7f800000u;
+  constexpr std::uint32_t kTooLarge = 0x477ff000u;  // 65520, half way between the largest and 2^16
+  constexpr std::uint32_t kSmallestNormal = 0x38800000u;  // 2^-14
+  std::uint32_t rounded = 0;
+  if (magnitude > kInfinity) {
+    rounded = 0x7e00u;
+  } else if (magnitude >= kTooLarge) {
+    rounded = 0x7c00u;
+  } else if (magnitude < kSmallestNormal) {
+    // A float in [0.5, 1) counts in units of 2^-24, the format's smallest: the sum rounds to them.
+    rounded = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  } else {
+    // To the nearest, halves to even; a mantissa that rounds up carries into the exponent, whose
+    // bias then goes from 127 to 15.
+    rounded = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13;
+  }
+  return {static_cast<std::uint16_t>(sign | rounded)};
 }
 
 float to_float(F8E4M3 value) {
