@@ -102,6 +102,26 @@ void resolve_step_tokens(const Settings& settings, int fallback, AskedLimits& as
   }
 }
 
+// kv_cache_tokens hold what must fit at full length, or max_model_len becomes shorter where it was
+// auto.
+void resolve_kv_tokens(const Settings& settings, AskedLimits& asked) {
+  const Setting<std::int64_t>& tokens = settings.kv_cache_tokens;
+  if (tokens.value == 0) return;
+  ExecutionLimits& limits = asked.limits;
+  asked.most_kv_blocks =
+      std::min<std::int64_t>(asked.most_kv_blocks, tokens.value / limits.block_tokens);
+  const std::int64_t each = asked.most_kv_blocks / asked.full_sequences;  // blocks
+  if (limits.blocks_per_sequence() <= each) return;
+  if (!asked.may_shorten || each == 0) {
+    throw_error(ErrorCode::kUsage, "{} does not hold {} of max_model_len {}",
+                named("kv_cache_tokens", tokens),
+                asked.full_sequences == 1 ? "a sequence"
+                                          : fmt::format("{} sequences", asked.full_sequences),
+                limits.max_model_len);
+  }
+  limits.max_model_len = each * limits.block_tokens;
+}
+
 }  // namespace
 
 AskedLimits asked_limits(const ModelSpec& spec, const Settings& settings, HardwareKind kind,
@@ -121,6 +141,7 @@ AskedLimits asked_limits(const ModelSpec& spec, const Settings& settings, Hardwa
   limits.max_model_len =
       asked.may_shorten ? std::min(spec.max_position, defaults.max_model_len) : length.value;
   resolve_sequences(settings, defaults.max_sequences, asked);
+  resolve_kv_tokens(settings, asked);
   resolve_step_tokens(settings, defaults.max_step_tokens, asked);
   asked.logit_rows = std::min(logit_rows, limits.max_step_tokens);
   limits.max_logit_rows = std::max(limits.max_sequences, asked.logit_rows);

@@ -94,14 +94,14 @@ void fit(const PlanInput& input, const WeightPlan& weights, const Footprint& foo
   throw does_not_fit(input, weights, as_asked, footprint.ranks());
 }
 
-// Blocks for every sequence at full length where the memory allows: all of it on a GPU, no more
-// than that on a CPU.
+// Blocks for every sequence at full length where the memory and kv_cache_tokens allow: all of that
+// on a GPU, no more than every sequence needs on a CPU.
 void choose_blocks(const Footprint& footprint, const AskedLimits& asked, MemoryPlan& plan) {
   ExecutionLimits& limits = plan.limits;
   const std::int64_t all = std::int64_t{limits.max_sequences} * limits.blocks_per_sequence();
   const std::int64_t most = plan.hardware.kind == HardwareKind::kCpu
-                                ? std::min<std::int64_t>(all, std::numeric_limits<int>::max())
-                                : std::numeric_limits<int>::max();
+                                ? std::min(all, asked.most_kv_blocks)
+                                : asked.most_kv_blocks;
   limits.kv_blocks = static_cast<int>(footprint.affordable_blocks(limits, plan.budget_bytes, most));
   MOEOPT_CHECK(limits.kv_blocks >=
                std::int64_t{asked.full_sequences} * limits.blocks_per_sequence());

@@ -49,6 +49,7 @@ struct Settings {
   Setting<int> max_num_batched_tokens;     // tokens of one step; 0: auto
   Setting<int> max_step_ms;                // of a step's prefill while others stream; 0: no limit
   Setting<double> gpu_memory_utilization;  // share of a device's memory, or of the host's
+  Setting<std::int64_t> kv_cache_tokens;   // of all sequences together, at most; 0: auto
   Setting<KvDtype> kv_dtype;
   Setting<int> block_tokens;                // tokens of a KV block
   Setting<int> threads;                     // 0: one a physical core

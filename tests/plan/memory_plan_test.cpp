@@ -216,6 +216,39 @@ TEST(MemoryPlan, TheKvCacheTakesWhatIsLeft) {
   expect_consistent(plan);
 }
 
+TEST(MemoryPlan, KvCacheTokensBoundTheBlocks) {
+  const ModelSpec spec = test::tiny_spec();
+  const Flags flags = {{"max-num-seqs", "16"}, {"kv-cache-tokens", "4096"}};
+  MemoryPlan plan = test::plan_of(spec, test::cpu_with(4 * kGiB), flags);
+  EXPECT_EQ(plan.limits.kv_blocks, 256);
+  EXPECT_EQ(plan.limits.max_model_len, 2048);
+  EXPECT_TRUE(has_note(plan, PlanNote::Kind::kInfo, "the KV blocks hold 2 of 16 sequences"));
+  expect_consistent(plan);
+  // No more than there is use or room for.
+  plan = test::plan_of(spec, test::cpu_with(4 * kGiB), {{"kv-cache-tokens", "1000000"}});
+  EXPECT_EQ(plan.limits.kv_blocks, 8 * 2048 / 16);
+  // A GPU's are bounded too.
+  plan = test::plan_of(test::known_spec("Qwen3-30B-A3B"), test::gpus("h200x1"),
+                       {{"kv-cache-tokens", "65536"}});
+  EXPECT_EQ(plan.limits.kv_blocks, 4096);
+  EXPECT_EQ(plan.limits.max_model_len, 40'960);
+  // An auto length gives way, whole blocks at a time; one that was asked for does not.
+  plan = test::plan_of(spec, test::cpu_with(4 * kGiB), {{"kv-cache-tokens", "1000"}});
+  EXPECT_EQ(plan.limits.max_model_len, 992);
+  EXPECT_EQ(plan.limits.kv_blocks, 62);
+  EXPECT_EQ(thrown_by([&] {
+              test::plan_of(spec, test::cpu_with(4 * kGiB),
+                            {{"kv-cache-tokens", "1000"}, {"max-model-len", "1000"}});
+            }).what,
+            "kv_cache_tokens 1000 (--kv-cache-tokens) does not hold a sequence of max_model_len "
+            "1000");
+  EXPECT_EQ(thrown_by([&] {
+              test::plan_of(spec, test::cpu_with(4 * kGiB),
+                            {{"kv-cache-tokens", "16"}, {"batch-size", "2"}});
+            }).code,
+            ErrorCode::kUsage);
+}
+
 TEST(MemoryPlan, AWrongGpuCountIsAWarningWithTheCountThatWorks) {
   const ModelSpec qwen = test::known_spec("Qwen1.5-MoE-A2.7B");
   MemoryPlan plan = test::plan_of(qwen, test::gpus("h100x8"), {{"gpus", "8"}});

@@ -8,6 +8,7 @@ It fails unless, after the warm-up (a tenth of the time, at least one round of l
    of the first samples after the warm-up);
  - open files and threads, in the pauses: at most 2 files and 0 threads above the first pause's;
  - KV blocks: free + live + cached = total in every sample, live = 0 in every pause;
+ - sequences were preempted, so that what is said here holds with preemption;
  - requests: each got a whole answer, a failure or refusal that says so, or was left by its client; the log has
    exactly one line for each, with the status that the client saw; no step failed.
 """
@@ -27,8 +28,9 @@ from conftest import ROOT, Server
 from soak_load import Load
 
 RSS_GROWTH_MIB, RSS_GROWTH_SHORT_MIB, RSS_ABOVE_WARM_MIB, FILES_ABOVE = 8, 32, 64, 2
-# More choices than run at a time, and blocks that the prefix cache fills in seconds: queueing and eviction all along.
-FLAGS = ("--max-num-seqs", "16", "--max-waiting", "256", "--request-timeout", "90")
+# More choices than run at a time, and blocks that the prefix cache fills in seconds and long answers soon use up:
+# queueing, eviction and preemption all along.
+FLAGS = ("--max-num-seqs", "16", "--max-waiting", "256", "--request-timeout", "90", "--kv-cache-tokens", "2048")
 
 
 def take_sample(server: Server, began: float, phase: str) -> dict:
@@ -38,7 +40,7 @@ def take_sample(server: Server, began: float, phase: str) -> dict:
     return {
         "s": round(time.monotonic() - began, 2), "phase": phase, "rss_mib": round(server.rss_bytes() / 2**20, 2),
         "files": server.n_files(), "threads": threads, "running": engine["running"], "waiting": engine["waiting"],
-        "failed_steps": engine["failed_steps"], "blocks": engine["kv_blocks"], "load": os.getloadavg()[0],
+        "failed_steps": engine["failed_steps"], "preemptions": engine["preemptions"], "blocks": engine["kv_blocks"], "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
@@ -65,7 +67,7 @@ def judge(samples: list[dict], seconds: float) -> tuple[list[str], dict]:
         "files_max_load": max(s["files"] for s in samples),
         "threads_first_pause": pauses[0]["threads"], "threads_max_pause": max(s["threads"] for s in pauses),
         "blocks_free_and_cached_pause": sorted({s["blocks"]["free"] + s["blocks"]["cached"] for s in pauses}),
-        "failed_steps": samples[-1]["failed_steps"], "samples": len(samples), "pauses": len(pauses),
+        "failed_steps": samples[-1]["failed_steps"], "preemptions": samples[-1]["preemptions"], "samples": len(samples), "pauses": len(pauses),
     }  # fmt: skip
     wrong = []
     is_short = half[-1][0] - half[0][0] < 60
@@ -83,6 +85,8 @@ def judge(samples: list[dict], seconds: float) -> tuple[list[str], dict]:
             wrong.append(f"blocks do not add up after {sample['s']} s: {blocks}")
         if sample["phase"] == "pause" and blocks["live"]:
             wrong.append(f"live blocks in the pause after {sample['s']} s: {blocks}")
+    if not figures["preemptions"]:
+        wrong.append("no sequence was preempted")
     if figures["failed_steps"]:
         wrong.append(f"{figures['failed_steps']} steps failed")
     return wrong, figures

@@ -46,6 +46,12 @@ def make_stream(rng, request_id):
     return Sent(http(request_id, "/v1/chat/completions", chat(rng, stream=True, stream_options=options)), (200,), True)
 
 
+def make_long(rng, request_id):
+    """Its blocks grow past what admission left free: others are preempted."""
+    body = chat(rng, stream=True) | {"max_tokens": rng.randrange(200, 600), "ignore_eos": True}
+    return Sent(http(request_id, "/v1/chat/completions", body), (200,), True)
+
+
 def make_whole(rng, request_id):
     more = {"logprobs": True, "top_logprobs": 3} if rng.random() < 0.3 else {"stop": ["legs", "."]}
     return Sent(http(request_id, "/v1/chat/completions", chat(rng, **more)), (200,))
@@ -119,8 +125,8 @@ def make_silent(rng, request_id):
     return Sent(b"", (), leave_after_s=2 * rng.random())
 
 
-MIX = {make_stream: 30, make_whole: 12, make_shared_prefix: 15, make_choices: 6, make_structured: 8, make_vanishing: 12,
-       make_oversized: 4, make_broken: 6, make_glance: 3, make_tokenize: 2, make_silent: 2}  # fmt: skip
+MIX = {make_stream: 25, make_long: 5, make_whole: 12, make_shared_prefix: 15, make_choices: 6, make_structured: 8,
+       make_vanishing: 12, make_oversized: 4, make_broken: 6, make_glance: 3, make_tokenize: 2, make_silent: 2}  # fmt: skip
 
 
 def verdict(sent: Sent, data: bytes) -> tuple[str, int]:

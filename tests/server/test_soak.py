@@ -18,7 +18,7 @@ def test_a_short_soak(start):
 def sample(second: float, phase: str, **changed) -> dict:
     blocks = {"free": 60, "live": 0, "cached": 40, "total": 100}
     return {"s": second, "phase": phase, "rss_mib": 100.0, "files": 10, "threads": 9, "running": 0, "waiting": 0,
-            "failed_steps": 0, "blocks": blocks, "load": 0.0, **changed}  # fmt: skip
+            "failed_steps": 0, "preemptions": 9, "blocks": blocks, "load": 0.0, **changed}  # fmt: skip
 
 
 def flat() -> list[dict]:
@@ -38,6 +38,7 @@ def test_what_grows_is_seen():
     assert "RSS rose" in judged(lambda one: one.update(rss_mib=100 if one["s"] < 3500 else 170))
     assert "open files" in judged(lambda one: one.update(files=10 + int(one["s"] / 600)))
     assert "threads" in judged(lambda one: one.update(threads=9 + int(one["s"] / 1800)))
+    assert "preempted" in judged(lambda one: one.update(preemptions=0))
     assert "steps failed" in judged(lambda one: one.update(failed_steps=1))
     lost = {"free": 59, "live": 0, "cached": 40, "total": 100}
     assert "do not add up" in judged(lambda one: one.update(blocks=lost))

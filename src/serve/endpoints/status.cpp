@@ -25,6 +25,7 @@ OrderedJson engine_json(const EngineSnapshot& snapshot) {
                       {"max_running", snapshot.max_running},
                       {"steps", snapshot.counters.steps},
                       {"failed_steps", snapshot.counters.failed_steps},
+                      {"preemptions", snapshot.counters.preemptions},
                       {"silent_for_ms", snapshot.silent_for.count()}};
   json["last_failure"] = nullptr;
   if (!snapshot.last_failure.empty()) json["last_failure"] = snapshot.last_failure;
