@@ -1,8 +1,8 @@
 """One vLLM engine in a process of its own, driven over pipes: `Engine` in the parent, main() in the child.
 
-Used by vllm_speed.py and vllm_proof.py. What the child prints goes to a log file, since vLLM prints a lot;
-answers come as JSON lines on a pipe. Invariant: the child counts the steps that its worker ran by wrapping
-vLLM's Worker, and never asks us how many there were.
+Used by the vllm_*.py beside it. What the child prints goes to a log file, since vLLM prints a lot; answers come as
+JSON lines on a pipe. Invariant: the child counts the steps that were run by wrapping vLLM's Worker, or with several
+ranks what sends them their steps, and never asks us how many there were.
 """
 
 import concurrent.futures
@@ -102,25 +102,35 @@ class Engine:
 class Child:
     def __init__(self, start):
         import vllm
-        from vllm.v1.worker.gpu_worker import Worker
-        self.vllm, self.steps = vllm, 0
-        original = Worker.execute_model
+        self.vllm, self.steps, self.ranks = vllm, 0, start.get("tensor_parallel_size", 1)
+        if self.ranks > 1:
+            from vllm.v1.executor.multiproc_executor import MultiprocExecutor as Runner
+        else:
+            from vllm.v1.worker.gpu_worker import Worker as Runner
+        original = Runner.execute_model
         child = self
 
         def execute_model(self, scheduler_output, *arguments, **named):
             child.steps += scheduler_output.total_num_scheduled_tokens > 0
             return original(self, scheduler_output, *arguments, **named)
 
-        Worker.execute_model = execute_model
+        Runner.execute_model = execute_model
         began = time.time()
         self.llm = vllm.LLM(**start)
         self.startup_s = time.time() - began
 
     def status(self):
+        """The first rank's, with the number of ranks that counted the same; None of stock vLLM."""
+        if self.ranks > 1 and os.environ["MOEOPT_MODE"] == "off":
+            return None  # asked in vain, the ranks' answers would come for later questions
         try:
-            return self.llm.collective_rpc("moeopt_status")[0]
+            ranks = self.llm.collective_rpc("moeopt_status")
         except Exception:  # stock vLLM's worker has no such method
             return None
+        counts = {(rank["launches"], rank["applied"]) for rank in ranks}
+        if len(counts) > 1:
+            raise RuntimeError(f"ranks differ in launches and layers: {sorted(counts)}")
+        return ranks[0] | {"ranks": len(ranks)}
 
     def about(self):
         import torch

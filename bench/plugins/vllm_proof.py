@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Shows that vLLM really runs the kernel, and nothing of ours when told not to.
 
-    vllm_proof.py [--dtypes bf16,fp8] [--layers 4] [--attention BACKEND]
+    vllm_proof.py [--dtypes bf16,fp8] [--layers 4] [--attention BACKEND] [--tensor-parallel N [--expert-parallel]]
 
 For each dtype, four engines side by side, on the same random weights and prompts: stock; MOEOPT_MODE=off,
 whose tokens and log probabilities must be stock's to the last bit; require, whose kernel must count steps x
-layers; require with MOEOPT_POISON=1, whose output must break. Exit code 0: all of that held.
+layers, on every rank; require with MOEOPT_POISON=1, whose output must break. Exit code 0: all of that held.
+With several ranks all reduce through NCCL alone.
 """
 
 import argparse
@@ -38,7 +39,11 @@ def answer_of(mode, dtype, options):
                      compilation_config={"cudagraph_capture_sizes": [1, 8, 16]})
     if options.attention:
         arguments["attention_backend"] = options.attention
-    environment = MODES[mode] | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-{dtype}-{mode}"}
+    if options.tensor_parallel > 1:
+        arguments |= dict(tensor_parallel_size=options.tensor_parallel, disable_custom_all_reduce=True,
+                          enable_expert_parallel=options.expert_parallel)
+    environment = MODES[mode] | {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
+                                 "VLLM_CACHE_ROOT": f"{options.logs}/cache-{dtype}-{mode}"}
     engine = vllm_engine.Engine(mode, arguments, environment, f"{options.logs}/proof-{dtype}-{mode}.log")
     try:
         return engine.generate(BATCH, PROMPT, NEW, logprobs=0) | {"status": engine.started["status"]}
@@ -60,7 +65,7 @@ def verdict(mode, answer, stock):
         return found + (", bit-identical" if same else ", DIFFERENT"), same and answer["launches"] == 0
     counted = answer["launches"] == answer["steps"] * answer["layers"] > 0
     if mode == "require":
-        return found + f", layers {answer['layers']}", counted and all(v == v for v in values)
+        return found + f", layers {answer['layers']}, ranks {answer['status']['ranks']}", counted and all(v == v for v in values)
     broken = any(v != v for v in values) or alike < BATCH * NEW // 4
     return found + f", NaN log probabilities {sum(v != v for v in values)}", counted and broken
 
@@ -70,6 +75,8 @@ def main():
     parser.add_argument("--dtypes", default="bf16,fp8")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--attention", default="")
+    parser.add_argument("--tensor-parallel", type=int, default=1)
+    parser.add_argument("--expert-parallel", action="store_true", help="experts whole, and shared out among the ranks")
     parser.add_argument("--logs", default="/tmp")
     options = parser.parse_args()
     lines, good = [], True
