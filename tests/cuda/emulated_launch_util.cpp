@@ -36,6 +36,9 @@ struct World {
   void fault(const std::string& text) { result.faults.push_back(text); }
   int top_k() const { return layer.shape.top_k; }
   bool local() const { return layer.config.local_lists; }
+  bool producer_lists() const {
+    return local() && layer.ids_given && launch.tokens * top_k() <= kProducerEntries;
+  }
   bool has_logits(std::size_t token) const {
     return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);
   }
@@ -160,13 +163,16 @@ class Block {
     const Launch& launch = w_.launch;
     if (launch.tokens > 0) {
       if (w_.local()) {
-        if (!route_told_) {
+        if (w_.producer_lists()) {
+          listed_ = true;
+        } else if (!route_told_) {
           if (ring_full()) return false;
           tell_alone(TaskKind::kList);
           route_told_ = true;
           return true;
+        } else if (!counted_) {
+          return false;
         }
-        if (!counted_) return false;
         schedule_local();
         planned_ = true;
       } else {

@@ -60,7 +60,8 @@ struct Config {
 inline constexpr int kGateRows = 16;
 inline constexpr int kWideGateRows = 32;
 inline constexpr int kRouteEverywhereTokens = 8;
-inline constexpr int kLocalEntries = 512;  // tokens * k at most, with local_lists
+inline constexpr int kLocalEntries = 512;    // tokens * k at most, with local_lists
+inline constexpr int kProducerEntries = 32;  // given, a lane each: the producer makes those lists
 
 Config choose_config(const Shape& shape);
 

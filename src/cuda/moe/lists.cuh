@@ -20,10 +20,9 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
   return {leader == lane ? expert : -1, slot - (lane - leader)};
 }
 
-// Few given ids, a lane each: the producer makes the lists itself, and waits for nobody. (Several
-// steps of a warp took longer than all consumers do.)
+// The producer makes the lists itself, and waits for nobody.
 __device__ inline bool producer_lists(const Params& p, const Run& run) {
-  return p.local_lists && p.ids != nullptr && run.launch.tokens * p.top_k <= 32;
+  return p.local_lists && p.ids != nullptr && run.launch.tokens * p.top_k <= kProducerEntries;
 }
 
 // A routed entry, once its token's choices are known to this block.

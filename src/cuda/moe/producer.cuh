@@ -191,6 +191,7 @@ class Producer {
 
   // The schedule and the lists when all entries fit a warp, a lane each; as list_task makes them.
   __device__ void list_entries() {
+    static_assert(kProducerEntries == 32);
     const int entries = run_.launch.tokens * p_.top_k;
     const int token = lane_ / p_.top_k;
     for (int slot = lane_; slot < p_.slots; slot += 32) s_.tile_start[slot] = 0;
