@@ -17,7 +17,7 @@ struct AskedLimits {
   bool may_shorten = true;  // max_model_len was auto: it may shrink until it fits
   bool may_narrow = true;   // max_num_seqs was auto
   int logit_rows = 0;       // that limits.max_logit_rows must not go below
-  std::int64_t most_kv_blocks = std::numeric_limits<int>::max();
+  std::int64_t most_kv_blocks = std::numeric_limits<int>::max();  // what kv_cache_tokens allow
   DType kv_dtype = DType::kBF16;
 };
 

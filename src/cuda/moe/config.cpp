@@ -27,12 +27,12 @@ Config choose_config(const Shape& shape) {
   // About one task a block while tokens are few, those that come with the gate's counted; whole mma
   // tiles of 16 rows when they are many.
   constexpr int kTasks = 120;
-  const int tiles = (shape.max_tokens + config.gate_tokens - 1) / config.gate_tokens;
+  const int tiles = ceil_div(shape.max_tokens, config.gate_tokens);
   const int quantised = shape.dtype == Dtype::kFp8 ? shape.max_tokens : 0;
   const int others = ceil_div(shape.max_tokens, kWarpTokens) +
                      ceil_div(quantised, quantise_tokens_of(shape.max_tokens));
   const int tasks = std::max(kTasks - others, kTasks / 2);
-  config.gate_rows = std::clamp((shape.experts * tiles + tasks - 1) / tasks, 2, kGateRows);
+  config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);
   if (config.images()) {
     // Two tasks a block: x and router rows come from the cache once for 32 tokens x 32 rows.
     config.gate_rows =

@@ -191,8 +191,10 @@ __device__ __noinline__ bool choose_experts(const Params& p, std::int64_t token,
   __syncwarp();
   const float weight = lane < p.top_k ? chosen[lane].weight : 0.0f;
   float sum = 0;
+  if (p.renormalise != 0) {
 #pragma unroll 1
-  for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
+    for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
+  }
   __syncwarp();
   if (lane < p.top_k) chosen[lane].weight = final_weight(p, weight, sum);
   __syncwarp();
