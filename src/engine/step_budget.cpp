@@ -17,8 +17,9 @@ struct Rates {
 };
 constexpr Rates kToken = {0.7, 0.2}, kDecode = {0.05, 0.5};
 // The aim stands still where the one balances the other: log(kMore) = share * log(1 / kLess), so at
-// a share of 0.5% beyond the limit.
-constexpr double kLess = 0.97, kMore = 1.00015;
+// a share of 0.4% beyond the limit. Three steps beyond it take a quarter off, so that a machine
+// that turns noisy has not lost many by the time the aim fits it.
+constexpr double kLess = 0.9, kMore = 1.00042;
 
 void follow(double& average, double measured, Rates rates) {
   if (average == 0) {
@@ -47,23 +48,21 @@ void StepBudget::record(const StepMeasurement& step) {
   const double work = step.prefill_tokens + step.prefill_context / context_of_token_;
   follow(token_ms_, share_ms / work, kToken);
   largest_ = std::max(largest_, step.prefill_tokens);
+  if (step.decode_sequences == 0) return;  // nobody waited, so nothing held it to the limit
   aim_ = std::clamp(aim_ * (share_ms > limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
 }
 
 // With t tokens from position p the work is t + (t * p + t * t / 2) / C; solved for t.
 int StepBudget::tokens_at(int position) const {
   if (limit_ms_ == 0) return max_tokens_;
-  const int least = std::min(kLeastTokens, max_tokens_);
-  if (token_ms_ == 0)
-    return std::clamp(largest_ == 0 ? kFirstTokens : max_tokens_, least, max_tokens_);
+  if (token_ms_ == 0) return largest_ == 0 ? std::min(kFirstTokens, max_tokens_) : max_tokens_;
   const double work = aim_ * limit_ms_ / token_ms_;
   const double c = context_of_token_;
   const double b = 1 + position / c;
   const double tokens = c * (std::sqrt(b * b + 2 * work / c) - b);
   // At most four times what was ever measured: small chunks say little about large ones.
   const double most = std::min<double>(max_tokens_, 4.0 * std::max(largest_, kFirstTokens / 4));
-  return static_cast<int>(
-      std::clamp(tokens, static_cast<double>(least), std::max<double>(least, most)));
+  return static_cast<int>(std::clamp(tokens, 1.0, most));
 }
 
 double context_of_equal_cost(const ModelSpec& spec) {

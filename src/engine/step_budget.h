@@ -1,8 +1,8 @@
 // StepBudget: how many prefill tokens a step may hold so that its prefill share stays within a
 // time, from what steps took so far. A pure function of its measurements: no clock, no randomness.
 // It aims at a share of the limit, which moves with the machine: a step beyond the limit lowers it,
-// every other raises it a little, so that about one step in 200 is beyond it.
-// Invariant: never below kLeastTokens (prefill goes on), never above max_tokens.
+// every other raises it a little, so that about one step in 250 is beyond it.
+// Invariant: never below one token (prefill goes on), never above max_tokens.
 #pragma once
 
 #include "model/model_spec.h"
@@ -19,10 +19,9 @@ struct StepMeasurement {
 
 class StepBudget {
  public:
-  static constexpr int kLeastTokens = 4;
   static constexpr int kFirstTokens = 64;  // before anything was measured
   // Of the limit: what is aimed at to begin with, and the bounds within which that moves.
-  static constexpr double kAim = 0.7, kLeastAim = 0.4, kMostAim = 0.9;
+  static constexpr double kAim = 0.7, kLeastAim = 0.3, kMostAim = 0.9;
 
   // `limit_ms`: of a step's prefill share; 0: no limit. `context_of_token`: the context length at
   // which attention costs a prefill token as much as everything else does.

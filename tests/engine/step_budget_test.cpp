@@ -37,10 +37,8 @@ TEST(StepBudget, StartsSmallAndStaysWithinItsBounds) {
   StepBudget budget(250, 512, 1000);
   EXPECT_EQ(budget.tokens_at(0), StepBudget::kFirstTokens);
   budget.record({0, 64, 64 * 32, 1e9});
-  EXPECT_EQ(budget.tokens_at(0), StepBudget::kLeastTokens) << "prefill never stands still";
+  EXPECT_EQ(budget.tokens_at(0), 1) << "prefill never stands still";
   StepBudget small(250, 3, 1000);
-  EXPECT_EQ(small.tokens_at(0), 3);
-  small.record({0, 3, 0, 1e9});
   EXPECT_EQ(small.tokens_at(0), 3) << "no more than a step may hold";
   StepBudget fast(250, 512, 1000);
   for (int i = 0; i < 20; ++i) fast.record({0, 512, 512 * 256, 0.01});
@@ -58,12 +56,10 @@ TEST(StepBudget, APromptOf30kTokensKeepsEveryStepWithinTheLimit) {
       double total = 0, longest = 0;
       for (int position = 0; position < 30'000; ++steps) {
         const int tokens = std::min(budget.tokens_at(position), 30'000 - position);
-        ASSERT_GE(tokens, std::min(StepBudget::kLeastTokens, 30'000 - position));
+        ASSERT_GE(tokens, 1);
         const double share = machine.prefill_ms(tokens, position);
-        if (tokens > StepBudget::kLeastTokens) {
-          too_long += share > 1.1 * 250 ? 1 : 0;
-          longest = std::max(longest, share);
-        }
+        too_long += share > 1.1 * 250 ? 1 : 0;
+        longest = std::max(longest, share);
         total += share;
         budget.record(machine.run(tokens, position, 3));
         position += tokens;
@@ -82,12 +78,12 @@ TEST(StepBudget, FollowsAMachineThatBecomesSlowerAtOnceAndFasterInTime) {
   StepBudget budget(250, 1024, 1e9);
   budget.record(fast.run(0, 0, 1));
   for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
-  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 10);
+  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 20);
   budget.record(slow.run(250, 0, 1));
   budget.record(slow.run(budget.tokens_at(0), 0, 1));
   EXPECT_LT(budget.tokens_at(0), 60);
   for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
-  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 10);
+  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 20);
 }
 
 TEST(StepBudget, HowNoisyAMachineIsDecidesHowNearTheLimitItAims) {
@@ -130,6 +126,31 @@ TEST(StepBudget, ASlowDecodeStepJustBeforeAPromptIsNotTakenForUsual) {
     beyond += step.ms > 250 + machine.decode_ms ? 1 : 0;
   }
   EXPECT_LE(beyond, 10);
+}
+
+// What one step holds is bounded by the machine at half its speed, late in a long prompt: four
+// tokens of it take longer than the limit there.
+TEST(StepBudget, AMachineAtHalfItsSpeedStaysWithinTheLimitLateInAPrompt) {
+  const Machine usual{5, 6, 6000, 90}, half{10, 12, 6000, 180};
+  StepBudget budget(250, 512, 6000);
+  for (int i = 0; i < 10; ++i) budget.record(usual.run(0, 0, 8));
+  int beyond = 0;
+  constexpr int kSteps = 2000;
+  for (int i = 0; i < kSteps; ++i) {
+    const Machine& machine = i < 200 ? usual : half;
+    const StepMeasurement step = machine.run(budget.tokens_at(29'000), 29'000, 8);
+    budget.record(step);
+    beyond += step.ms > 250 + usual.decode_ms ? 1 : 0;
+  }
+  EXPECT_LE(beyond, kSteps / 100);
+}
+
+TEST(StepBudget, StepsThatNobodyWaitsForSayNothingOfTheLimit) {
+  StepBudget budget(250, 512, 1e9), fresh(250, 512, 1e9);
+  const Machine machine{0, 1, 1e9, 10};
+  fresh.record(machine.run(200, 0, 0));
+  for (int i = 0; i < 100; ++i) budget.record(machine.run(512, 0, 0));
+  EXPECT_EQ(budget.tokens_at(0), fresh.tokens_at(0));
 }
 
 TEST(StepBudget, TheSameMeasurementsGiveTheSameAnswer) {
