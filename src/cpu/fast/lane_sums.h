@@ -44,6 +44,27 @@ inline void store_rows(__m512 rows, float* out, std::size_t out_stride) {
     __builtin_memcpy(out + skip(r, out_stride), &four[r], kFeatures * sizeof(float));
   }
 }
+#elif defined(__AVX2__)
+inline __m256 add_shuffled_lanes(__m256 a, __m256 b) {  // [a, a, b, b] within each 128 bits
+  return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+}
+
+// sum() of two rows of each of kFeatures <= 4 features at once: 128 bits a row, a feature in each
+// lane. `totals[f]` are the row's and, behind it, the next row's.
+template <int kFeatures, int kRows>
+inline __m256 sums_of(const F (*totals)[kRows], int row) {
+  __m256 rows[4];
+#pragma GCC unroll 4
+  for (int f = 0; f < kFeatures; ++f) {
+    const auto first = (__m256)totals[f][row], second = (__m256)totals[f][row + 1];
+    rows[f] = _mm256_add_ps(_mm256_permute2f128_ps(first, second, 0x20),
+                            _mm256_permute2f128_ps(first, second, 0x31));
+  }
+  const __m256 low = add_shuffled_lanes(rows[0], rows[kFeatures > 1 ? 1 : 0]);
+  __m256 high = low;
+  if constexpr (kFeatures > 2) high = add_shuffled_lanes(rows[2], rows[kFeatures > 3 ? 3 : 2]);
+  return _mm256_add_ps(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd));
+}
 #endif
 
 // out[r][f] = sum(totals[f][r])
@@ -58,6 +79,18 @@ inline void store_sums(const F (&totals)[kFeatures][kRows], float* out, std::siz
     }
     if constexpr (kRest > 0) {
       store_rows<kRest>(sums_of<kRest>(totals + kWhole), out + kWhole, out_stride);
+    }
+    return;
+  }
+#elif defined(__AVX2__)
+  if constexpr (kFeatures <= 4 && kRows % 2 == 0) {
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; r += 2) {
+      const __m256 rows = sums_of<kFeatures>(totals, r);
+      const __m128 two[2] = {_mm256_castps256_ps128(rows), _mm256_extractf128_ps(rows, 1)};
+      for (int i = 0; i < 2; ++i) {
+        __builtin_memcpy(out + skip(r + i, out_stride), &two[i], kFeatures * sizeof(float));
+      }
     }
     return;
   }

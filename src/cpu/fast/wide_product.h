@@ -51,27 +51,32 @@ struct WideBlock {
   std::size_t out_stride;
 };
 
+// The loops over a block's sums are unrolled by request: left to itself GCC unrolls some of them
+// after it has decided that an array whose index is no constant lives in memory.
 template <int kFeatures, int kRows>
 inline void accumulate_wide(const float* w, const float* x, std::size_t row_stride, int inputs,
                             F (&sums)[kFeatures][kRows]) {
   for (int k = 0; k < inputs; k += kLanes) {
     F weight[kFeatures];
+#pragma GCC unroll 8
     for (int f = 0; f < kFeatures; ++f) weight[f] = load(w + skip(f, kWideStride) + k);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const F input = load(x + skip(r, row_stride) + k);
+#pragma GCC unroll 8
       for (int f = 0; f < kFeatures; ++f) sums[f][r] = fma(weight[f], input, sums[f][r]);
     }
   }
 }
 
 template <bool kScaled, int kFeatures, int kRows>
-inline void wide_block(const WideBlock& block, const float* w, const float* x, float* resting,
-                       float* out) {
+[[gnu::always_inline]] inline void wide_block(const WideBlock& block, const float* w,
+                                              const float* x, float* resting, float* out) {
+  constexpr int kSums = kFeatures * kRows;
   F totals[kFeatures][kRows] = {};
   if (!block.first) {
-    for (int f = 0; f < kFeatures; ++f) {
-      for (int r = 0; r < kRows; ++r) totals[f][r] = load(resting + skip(f * kRows + r, kLanes));
-    }
+#pragma GCC unroll 32
+    for (int i = 0; i < kSums; ++i) totals[i / kRows][i % kRows] = load(resting + skip(i, kLanes));
   }
   if constexpr (kScaled) {
     for (int begin = 0; begin < block.inputs; begin += kScaleBlock) {
@@ -79,8 +84,10 @@ inline void wide_block(const WideBlock& block, const float* w, const float* x, f
       F sums[kFeatures][kRows] = {};
       accumulate_wide<kFeatures, kRows>(w + begin, x + begin, block.row_stride, n, sums);
       const F scale = broadcast(block.scales[begin / kScaleBlock]);
-      for (int f = 0; f < kFeatures; ++f) {
-        for (int r = 0; r < kRows; ++r) totals[f][r] = fma(sums[f][r], scale, totals[f][r]);
+#pragma GCC unroll 32
+      for (int i = 0; i < kSums; ++i) {
+        F& total = totals[i / kRows][i % kRows];
+        total = fma(sums[i / kRows][i % kRows], scale, total);
       }
     }
   } else {
@@ -90,9 +97,8 @@ inline void wide_block(const WideBlock& block, const float* w, const float* x, f
     store_sums(totals, out, block.out_stride);
     return;
   }
-  for (int f = 0; f < kFeatures; ++f) {
-    for (int r = 0; r < kRows; ++r) store(resting + skip(f * kRows + r, kLanes), totals[f][r]);
-  }
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; ++i) store(resting + skip(i, kLanes), totals[i / kRows][i % kRows]);
 }
 
 // Features [first, first + kFeatures) of the strip for all rows.
