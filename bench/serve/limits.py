@@ -117,7 +117,7 @@ async def gap(args, port: int, pid: int, vocab: int) -> bool:
     good = p99 <= limit
     print(f"gap: {args.gap_streams} streams, decode step {step:.1f} ms; {args.prompt_tokens} tokens of prompt took "
           f"{took_s:.1f} s, {steps:.0f} steps of {1000 * in_steps / steps:.1f} ms; gaps meanwhile ({len(during)}): p50 {statistics.median(during):.1f}, p99 {p99:.1f}, "
-          f"max {max(during):.1f} ms; limit {args.max_step_ms:g} + {step:.1f} = {limit:.1f} ms: "
+          f"max {max(during):.1f} ms, {sum(g > limit for g in during) / len(during):.2%} beyond the limit; limit {args.max_step_ms:g} + {step:.1f} = {limit:.1f} ms: "
           f"{'kept' if good else 'EXCEEDED'}")  # fmt: skip
     return good
 

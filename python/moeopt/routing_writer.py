@@ -39,11 +39,8 @@ class _Open:
     ids: list[Any] = dataclasses.field(default_factory=list)
     weights: list[Any] = dataclasses.field(default_factory=list)
     reached: int = 0  # tokens from here on are new, those before it replayed
+    tokens: int = 0  # of all its steps, those that came after its loss, too
     lost: bool = False
-
-    @property
-    def tokens(self) -> int:
-        return sum(span.count for span in self.spans)
 
 
 class Writer:
@@ -67,8 +64,10 @@ class Writer:
         for name, (prompt, cached) in about["new"].items():
             self.open[name] = _Open(prompt, cached, reached=cached)
         if about.get("lost"):
-            for name, *_ in about["rows"]:
-                self._lose(name)
+            for name, _, count in about["rows"]:
+                if request := self.open.get(name):
+                    request.tokens += count
+                    self._lose(request)
         elif about["rows"]:
             self._step(about["rows"], payload)
 
@@ -105,11 +104,14 @@ class Writer:
 
     def _rows(self, name: str, first: int, ids: Any, weights: Any) -> None:
         request = self.open.get(name)
-        if request is None or request.lost:
+        if request is None:
+            return
+        request.tokens += len(ids)
+        if request.lost:
             return
         size = ids.nbytes + weights.nbytes
         if self.held + size > self.memory or not np.isfinite(weights).all():
-            self._lose(name)
+            self._lose(request)
             return
         self.held += size
         request.ids.append(np.ascontiguousarray(ids))
@@ -124,9 +126,8 @@ class Writer:
                 position = upto
         request.reached = max(request.reached, end)
 
-    def _lose(self, name: str) -> None:
-        request = self.open.get(name)
-        if request is not None and not request.lost:
+    def _lose(self, request: _Open) -> None:
+        if not request.lost:
             self.held -= sum(part.nbytes for part in (*request.ids, *request.weights))
             request.lost, request.ids, request.weights = True, [], []
 

@@ -102,9 +102,10 @@ def test_what_cannot_be_kept_goes_whole_and_is_counted(how):
         later = later[0], later[1][:4] + np.full(4, np.nan, "<f2").tobytes()
     else:
         memory = len(first[1])
-    lines = written(first, later, step([], done=["a", "b"]), memory=memory)
+    after = step([["a", 3, 1]])
+    lines = written(first, later, after, step([], done=["a", "b"]), memory=memory)
     assert {line["req_id"] for line in lines if line["type"] == "route"} == {"b"}
-    assert (lines[-1]["requests"], lines[-1]["dropped_requests"], lines[-1]["dropped_tokens"]) == (1, 1, 2)
+    assert (lines[-1]["requests"], lines[-1]["dropped_requests"], lines[-1]["dropped_tokens"]) == (1, 1, 4)
 
 
 def test_the_end_of_the_pipe_leaves_partial_requests():
