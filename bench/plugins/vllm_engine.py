@@ -29,6 +29,10 @@ VOCABULARY = 150000
 # Environments: vLLM as it is, and with the kernel or not at all.
 STOCK = {"MOEOPT_MODE": "off", "VLLM_PLUGINS": ""}
 OURS = {"MOEOPT_MODE": "require", "VLLM_PLUGINS": "moeopt"}
+# What every engine here starts with; besides it those whose weights vLLM makes up; and the sizes of those that time.
+START = {"dtype": "bfloat16", "enable_prefix_caching": False}
+RANDOM_WEIGHTS = {"load_format": "dummy", "skip_tokenizer_init": True}
+TIMED = RANDOM_WEIGHTS | {"max_model_len": 4096, "max_num_seqs": 512, "max_num_batched_tokens": 8192}
 
 
 def side_by_side(make, names):
@@ -51,7 +55,7 @@ def model_folder(layers, dtype):
 
 
 class Engine:
-    """A started engine. start: vLLM's arguments; environment: added to ours."""
+    """A started engine. start: vLLM's arguments beside START; environment: added to ours."""
 
     def __init__(self, name, start, environment, log):
         self.name, self.log = name, log
@@ -64,7 +68,7 @@ class Engine:
                                             stderr=subprocess.STDOUT, pass_fds=(writer,), env=variables, text=True)
         os.close(writer)
         self.replies = os.fdopen(reader, encoding="utf-8")
-        self.started = self.ask({"start": start})
+        self.started = self.ask({"start": START | start})
 
     def ask(self, command):
         """The child's answer. Raises RuntimeError with the end of its log when it died or failed."""

@@ -18,10 +18,8 @@ MODES = {"stock": vllm_engine.STOCK, "moeopt": vllm_engine.OURS}
 
 
 def start(name, options, folder):
-    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=4096, dtype="bfloat16",
-                     gpu_memory_utilization=0.3, kv_cache_memory_bytes=4_500_000_000, enable_prefix_caching=False,
-                     max_num_seqs=512, max_num_batched_tokens=8192,
-                     compilation_config={"cudagraph_capture_sizes": [1, 16, 64, 512]})
+    arguments = vllm_engine.TIMED | dict(model=folder, gpu_memory_utilization=0.3, kv_cache_memory_bytes=4_500_000_000,
+                                         compilation_config={"cudagraph_capture_sizes": [1, 16, 64, 512]})
     return vllm_engine.Engine(name, arguments, MODES[name] | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-p-{name}"},
                               f"{options.logs}/profile-{name}.log")
 

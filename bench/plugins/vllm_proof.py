@@ -33,10 +33,9 @@ def run(mode, dtype, options):
 
 def answer_of(mode, dtype, options):
     folder = vllm_engine.model_folder(options.layers, dtype)
-    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=2048, dtype="bfloat16",
-                     gpu_memory_utilization=0.1, kv_cache_memory_bytes=1 << 30, enable_prefix_caching=False,
-                     max_num_seqs=16, max_num_batched_tokens=2048,
-                     compilation_config={"cudagraph_capture_sizes": [1, 8, 16]})
+    arguments = vllm_engine.RANDOM_WEIGHTS | dict(
+        model=folder, max_model_len=2048, gpu_memory_utilization=0.1, kv_cache_memory_bytes=1 << 30, max_num_seqs=16,
+        max_num_batched_tokens=2048, compilation_config={"cudagraph_capture_sizes": [1, 8, 16]})
     if options.attention:
         arguments["attention_backend"] = options.attention
     if options.tensor_parallel > 1:

@@ -47,8 +47,8 @@ def fp8_folder(model):
 
 
 def run(kind, environment, model, options):
-    arguments = dict(model=model, max_model_len=1024, dtype="bfloat16", gpu_memory_utilization=0.05,
-                     kv_cache_memory_bytes=1 << 30, enable_prefix_caching=False, max_num_seqs=64)
+    arguments = dict(model=model, max_model_len=1024, gpu_memory_utilization=0.05, kv_cache_memory_bytes=1 << 30,
+                     max_num_seqs=64)
     if options.attention:
         arguments["attention_backend"] = options.attention
     engine = vllm_engine.Engine(kind, arguments, environment | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-q-{kind}"},

@@ -30,10 +30,8 @@ PROMPT, NEW, DRAWS = 16, 64, 2000
 
 
 def start(name, options, folder, environment):
-    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=4096, dtype="bfloat16",
-                     gpu_memory_utilization=0.45, kv_cache_memory_bytes=4_500_000_000, enable_prefix_caching=False,
-                     max_num_seqs=512, max_num_batched_tokens=8192,
-                     compilation_config={"cudagraph_capture_sizes": sorted(options.batches)})
+    arguments = vllm_engine.TIMED | dict(model=folder, gpu_memory_utilization=0.45, kv_cache_memory_bytes=4_500_000_000,
+                                         compilation_config={"cudagraph_capture_sizes": sorted(options.batches)})
     environment = vllm_engine.OURS | {"VLLM_CACHE_ROOT": f"{options.logs}/cache-r-{name}"} | environment
     return vllm_engine.Engine(name, arguments, environment, f"{options.logs}/routing-{name}.log")
 

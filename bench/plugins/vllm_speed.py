@@ -24,10 +24,8 @@ class NotApplied(Exception):
 
 
 def start(name, options, folder, environment):
-    arguments = dict(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=4096, dtype="bfloat16",
-                     gpu_memory_utilization=options.utilisation, kv_cache_memory_bytes=int(options.kv_gb * 1e9),
-                     enable_prefix_caching=False, max_num_seqs=512,
-                     max_num_batched_tokens=8192, enforce_eager=options.eager)
+    arguments = vllm_engine.TIMED | dict(model=folder, gpu_memory_utilization=options.utilisation,
+                                         kv_cache_memory_bytes=int(options.kv_gb * 1e9), enforce_eager=options.eager)
     if not options.eager:
         arguments["compilation_config"] = {"cudagraph_capture_sizes": sorted(options.batches)}
     if options.attention:
