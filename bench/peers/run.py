@@ -65,6 +65,24 @@ class Graph:
         return start.elapsed_time(stop) * 1e3 / self.calls
 
 
+def matrix_tflops(reps):
+    """The machine's own rates: TFLOP/s of a dense product of 8192^3 random values, by dtype (fp8: a scale a tensor)."""
+    n = 8192
+    a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    a8, b8, one = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn), torch.ones((), device="cuda")
+    products = {"bf16": lambda _: a @ b.t(),
+                "fp8": lambda _: torch._scaled_mm(a8, b8.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)}
+    rates = {}
+    for dtype, product in products.items():
+        try:
+            graph = Graph(product, [None] * 4)
+            us = [graph.replay() for _ in range(WARM_UP_REPLAYS + reps)][WARM_UP_REPLAYS:]
+            rates[dtype] = 2 * n ** 3 / statistics.median(us) * 1e-6
+        except Exception:  # without it a roofline has no top
+            traceback.print_exc()
+    return rates
+
+
 def failed(results, key, problem_found):
     traceback.print_exc()
     results[key] = {"failed": f"{type(problem_found).__name__}: {problem_found}"[:200]}
@@ -149,10 +167,10 @@ def table_line(row):
             f"{'yes' if row['ahead'] else 'NO':5s} {cells}")
 
 
-def write_json(path, rows):
+def write_json(path, rates, rows):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-                   "date": datetime.date.today().isoformat(), "rows": rows}, file, indent=1)
+                   "date": datetime.date.today().isoformat(), "matrix_tflops": rates, "rows": rows}, file, indent=1)
 
 
 def main():
@@ -176,6 +194,10 @@ def main():
             traceback.print_exc()
             print(f"no vLLM here ({missing}): its peers are left out", flush=True)
             peers = [p for p in peers if p == "torch"]
+    rates = matrix_tflops(options.reps)
+    print("dense products of 8192^3: " + ", ".join(f"{name} {rate:.0f} TFLOP/s" for name, rate in rates.items()),
+          flush=True)
+    torch.cuda.empty_cache()
     rows = []
 
     def report(shape, dtype, tokens, names, results, config):
@@ -196,7 +218,7 @@ def main():
                          "results": {"moeopt": {"failed": "see above"}}})
         torch.cuda.empty_cache()
         if options.json:  # as far as it goes, after each layer
-            write_json(options.json, rows)
+            write_json(options.json, rates, rows)
     names = sorted({name for row in rows for name in row["names"].values()})
     print(f"\n{torch.cuda.get_device_name()}, {', '.join(names)}; µs per call")
     print("shape    dtype route     T   moeopt  ours/best ahead  peers")
