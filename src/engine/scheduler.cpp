@@ -183,6 +183,7 @@ void schedule_step(std::span<const std::unique_ptr<Sequence>> running,
     }
   }
   if (limits.chunked_prefill) {
+    if (n_decodes > 0 && budget.wants_decode_alone()) return;
     planner.share_out(prefills);
   } else {
     planner.share_out_whole(prefills);

@@ -15,7 +15,10 @@ namespace {
 struct Rates {
   double up, down;
 };
-constexpr Rates kToken = {0.7, 0.2}, kDecode = {0.05, 0.5};
+constexpr Rates kToken = {0.7, 0.2}, kDecode = {0.05, 0.5}, kDecodeWork = {0.5, 0.5};
+// Steps are planned ahead of the one that is measured, so two in a row may be decode alone; with
+// more no prompt is left.
+constexpr int kMostAlone = 2;
 // The aim stands still where the one balances the other: log(kMore) = share * log(1 / kLess), so at
 // a share of 0.4% beyond the limit. Three steps beyond it take a quarter off, so that a machine
 // that turns noisy has not lost many by the time the aim fits it.
@@ -41,15 +44,34 @@ StepBudget::StepBudget(double limit_ms, int max_tokens, double context_of_token)
 void StepBudget::record(const StepMeasurement& step) {
   if (!(step.ms >= 0)) return;
   if (step.prefill_tokens == 0) {
-    if (step.decode_sequences > 0) follow(decode_ms_, step.ms, kDecode);
+    if (step.decode_sequences > 0) record_decode_alone(step.ms);
     return;
   }
-  const double share_ms = std::max(0.0, step.ms - (step.decode_sequences > 0 ? decode_ms_ : 0.0));
   const double work = step.prefill_tokens + step.prefill_context / context_of_token_;
+  double share_ms = step.ms;
+  if (step.decode_sequences > 0) {
+    share_ms = decode_work_ > 0 ? step.ms * work / (work + decode_work_)
+                                : std::max(0.0, step.ms - decode_ms_);
+  }
   follow(token_ms_, share_ms / work, kToken);
   largest_ = std::max(largest_, step.prefill_tokens);
   if (step.decode_sequences == 0) return;  // nobody waited, so nothing held it to the limit
+  ++mixed_;
+  alone_ = 0;
   aim_ = std::clamp(aim_ * (share_ms > limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
+}
+
+void StepBudget::record_decode_alone(double ms) {
+  follow(decode_ms_, ms, kDecode);
+  mixed_ = 0;
+  alone_ = std::min(alone_ + 1, kMostAlone + 1);
+  const bool within_prompt = alone_ <= kMostAlone && token_ms_ > 0;
+  if (within_prompt) {
+    follow(decode_work_, ms / token_ms_, kDecodeWork);
+  } else {
+    decode_work_ = 0;
+  }
+  alone_due_ = within_prompt ? kAlone : kFirstAlone;
 }
 
 // With t tokens from position p the work is t + (t * p + t * t / 2) / C; solved for t.

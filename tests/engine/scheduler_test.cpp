@@ -110,6 +110,21 @@ TEST_F(SchedulerTest, TheTimeBoundIsForStreamsThatWait) {
   EXPECT_GE(both.at(0), 19);
 }
 
+TEST_F(SchedulerTest, NowAndThenAStepIsDecodeAlone) {
+  for (const double limit_ms : {100.0, 0.0}) {
+    running_.clear();
+    budget_ = StepBudget(limit_ms, 100, 1e9);
+    add(3000);
+    for (int i = 0; i < StepBudget::kFirstAlone; ++i) budget_.record({1, 40, 0, 50});
+    EXPECT_EQ(schedule(limits_).count(0), 1u) << "nobody waits";
+    streaming();
+    EXPECT_EQ(schedule(limits_).count(0), limit_ms > 0 ? 0u : 1u);
+    EXPECT_EQ(step_.work.decode_sequences, 1);
+    budget_.record({1, 0, 0, 10});
+    EXPECT_EQ(schedule(limits_).count(0), 1u);
+  }
+}
+
 TEST_F(SchedulerTest, WithoutChunksPromptsAreWhole) {
   const SchedulerLimits whole{100, 16, false};
   add(60);

@@ -128,21 +128,59 @@ TEST(StepBudget, ASlowDecodeStepJustBeforeAPromptIsNotTakenForUsual) {
   EXPECT_LE(beyond, 10);
 }
 
-// What one step holds is bounded by the machine at half its speed, late in a long prompt: four
-// tokens of it take longer than the limit there.
-TEST(StepBudget, AMachineAtHalfItsSpeedStaysWithinTheLimitLateInAPrompt) {
-  const Machine usual{5, 6, 6000, 90}, half{10, 12, 6000, 180};
+// Four tokens late in a long prompt take longer than the limit on a machine at half its speed, and
+// a decode step takes several times what it took before the prompt, as the streams' contexts grow.
+TEST(StepBudget, AMachineThatFallsToHalfItsSpeedLateInAPromptKeepsTheLimitAndGoesOn) {
+  constexpr int kSteps = 4000;
   StepBudget budget(250, 512, 6000);
-  for (int i = 0; i < 10; ++i) budget.record(usual.run(0, 0, 8));
-  int beyond = 0;
-  constexpr int kSteps = 2000;
+  const auto machine_at = [](int step) {
+    const double decode_ms = 90 + 0.03 * step;
+    return step < 1000 || step > 3000 ? Machine{5, 6, 6000, decode_ms}
+                                      : Machine{10, 12, 6000, 2 * decode_ms};
+  };
+  for (int i = 0; i < 10; ++i) budget.record(machine_at(0).run(0, 0, 8));
+  int beyond = 0, alone = 0;
+  double total = 0;
   for (int i = 0; i < kSteps; ++i) {
-    const Machine& machine = i < 200 ? usual : half;
-    const StepMeasurement step = machine.run(budget.tokens_at(29'000), 29'000, 8);
-    budget.record(step);
-    beyond += step.ms > 250 + usual.decode_ms ? 1 : 0;
+    const Machine machine = machine_at(i);
+    if (budget.wants_decode_alone()) {
+      budget.record(machine.run(0, 29'000, 8));
+      ++alone;
+      continue;
+    }
+    const int tokens = budget.tokens_at(29'000);
+    const double share = machine.prefill_ms(tokens, 29'000);
+    budget.record(machine.run(tokens, 29'000, 8));
+    beyond += share > 250 ? 1 : 0;
+    total += share;
   }
   EXPECT_LE(beyond, kSteps / 100);
+  EXPECT_GE(total / kSteps, 0.6 * 250);
+  EXPECT_GE(alone, kSteps / 55);
+  EXPECT_LE(alone, kSteps / 45);
+}
+
+TEST(StepBudget, DecodeStepsBehindAPromptAreNotOfTheNextOne) {
+  StepBudget budget(250, 512, 1e9);
+  const Machine machine{0, 1, 1e9, 10};
+  budget.record(machine.run(0, 0, 8));
+  for (int i = 0; i < StepBudget::kFirstAlone; ++i) {
+    EXPECT_FALSE(budget.wants_decode_alone());
+    budget.record(machine.run(100, 0, 8));
+  }
+  EXPECT_TRUE(budget.wants_decode_alone());
+  for (int i = 0; i < 10; ++i) budget.record(machine.run(0, 0, 8));
+  for (int i = 0; i < StepBudget::kFirstAlone; ++i) {
+    EXPECT_FALSE(budget.wants_decode_alone());
+    budget.record(machine.run(100, 0, 8));
+  }
+  EXPECT_TRUE(budget.wants_decode_alone()) << "a prompt's first come early";
+  budget.record(machine.run(0, 0, 8));
+  for (int i = 0; i < StepBudget::kAlone; ++i) {
+    EXPECT_FALSE(budget.wants_decode_alone());
+    budget.record(machine.run(100, 0, 8));
+  }
+  EXPECT_TRUE(budget.wants_decode_alone());
 }
 
 TEST(StepBudget, StepsThatNobodyWaitsForSayNothingOfTheLimit) {
