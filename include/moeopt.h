@@ -108,6 +108,13 @@ typedef struct moeopt_moe_sizes {
 
 MOEOPT_API moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* sizes);
 
+/* For callers that bound the workspace: the largest max_tokens, up to the description's, whose
+ * workspace takes at most `bytes`; a multiple of 128 when it is the smaller one and not below 128.
+ * A call with more tokens is then cut by the caller: a token's bits stay the same.
+ * MOEOPT_ERROR_UNSUPPORTED when one token's workspace takes more. Makes no CUDA call. */
+MOEOPT_API moeopt_status moeopt_moe_tokens_within(const moeopt_moe_desc* desc, uint64_t bytes,
+                                                  int32_t* max_tokens);
+
 /* How an expert's matrices are stored before packing. */
 typedef enum moeopt_source {
   MOEOPT_SOURCE_BF16 = 0,       /* for a bf16 layer */

@@ -2,13 +2,14 @@
 // of the same kind, in one run. README.md beside this says what is measured and how.
 //   moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
 //             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
-//             [--device-tokens] [--neighbour launch|split|code|memory|model]
+//             [--device-tokens] [--captured] [--neighbour launch|split|code|memory|model]
 //             [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
 //   moe_layer --probe [--reps N]
 //   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
 // Without --shape: every point that has a target. Exit code 0: everything ran and was right,
 // whatever the times; 1: something failed; 2: the arguments.
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -39,7 +40,7 @@ struct Options {
   RoutingKind routing = RoutingKind::kUniform;
   std::string routing_name = "uniform";
   std::optional<bool> given_ids;
-  bool device_tokens = false, probe = false;
+  bool device_tokens = false, captured = false, probe = false;
   Neighbour neighbour = Neighbour::kNone;
   int max_tokens = 0, reps = 20;
   MatrixRates rates;
@@ -92,6 +93,8 @@ Options parse(int argc, char** argv) {
       options.given_ids = name == "--given-ids";
     } else if (name == "--device-tokens") {
       options.device_tokens = true;
+    } else if (name == "--captured") {
+      options.captured = true;
     } else if (name == "--neighbour") {
       options.neighbour = parse_neighbour(value());
     } else if (name == "--max-tokens") {
@@ -136,7 +139,7 @@ std::vector<JudgedLayer> layers_to_run(const Options& options) {
 }
 
 struct Times {
-  double layer_us = 0, stream_us = 0;
+  double layer_us = 0, stream_us = 0, clock_mhz = 0;
 };
 
 double median(std::vector<double> values) {
@@ -171,23 +174,24 @@ Times measure(Calls& calls, Neighbour neighbour, int reps, bool& clocks_are_up) 
     ++replays;
     const double off = alone ? alone->replay_us() : 0;
     const double layer_us = layer.replay_us();
-    return {layer_us - off, stream.replay_us() - off};
+    return {layer_us - off, stream.replay_us() - off, 0};
   };
   for (double us = 0; !clocks_are_up && us < kWarmUpUs;) {
     const Times times = both();
     us += (times.layer_us + times.stream_us) * calls.count();
   }
   clocks_are_up = true;
-  std::vector<double> layer_us, stream_us;
+  std::vector<double> layer_us, stream_us, clocks;
   for (int rep = -2; rep < reps; ++rep) {  // two that are not counted
     const Times times = both();
     if (rep < 0) continue;
     layer_us.push_back(times.layer_us);
     stream_us.push_back(times.stream_us);
+    clocks.push_back(clock_mhz());
   }
   calls.verify_stream(replays);
   calls.verify(replays * calls.count());
-  return {median(layer_us), median(stream_us)};
+  return {median(layer_us), median(stream_us), median(clocks)};
 }
 
 // One (shape, dtype) with its weights on the device, and the token counts to run it at.
@@ -211,18 +215,28 @@ class Bench {
 
   std::size_t points() const { return points_.size(); }
 
-  // The results of one token count: one, or with skewed routing two.
+  // The results of one token count: one, or with skewed routing or --captured two.
   std::vector<Result> run(std::size_t point, bool& clocks_are_up) const {
     const auto& [tokens, routing] = points_[point];
+    if (options_.captured) {
+      const int most = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(1, tokens))));
+      const Result own = time(routing, tokens, options_.routing_name, {}, clocks_are_up);
+      Result captured = time(routing, tokens, "made for " + std::to_string(most),
+                             {.max_tokens = most, .on_device = true}, clocks_are_up);
+      captured.floor.limit = 0;
+      captured.held = {own.us, kCapturedLimit};
+      return {own, captured};
+    }
+    const Room room{options_.max_tokens, options_.device_tokens};
     if (options_.routing == RoutingKind::kUniform || tokens == 0) {
-      return {time(routing, tokens, options_.routing_name, clocks_are_up)};
+      return {time(routing, tokens, options_.routing_name, room, clocks_are_up)};
     }
     // Skewed routing is held against the even use of the same experts, not against the stream.
     const Result even = time(evened(routing, shape_, tokens, kRoutingSeed), tokens,
-                             "even, " + options_.routing_name, clocks_are_up);
-    Result skewed = time(routing, tokens, options_.routing_name, clocks_are_up);
+                             "even, " + options_.routing_name, room, clocks_are_up);
+    Result skewed = time(routing, tokens, options_.routing_name, room, clocks_are_up);
     skewed.floor.limit = 0;
-    skewed.even_us = even.us;
+    skewed.held = {even.us, kSkewLimit};
     return {even, skewed};
   }
 
@@ -231,22 +245,25 @@ class Bench {
     int tokens;
     Routing routing;
   };
+  // What the layer is made for.
+  struct Room {
+    int max_tokens = 0;      // 0: the call's
+    bool on_device = false;  // the kernel reads the count from device memory
+  };
 
-  Calls make_calls(const Routing& routing, int tokens) const {
-    return {shape_,     dtype_,
-            *weights_,  routing,
-            tokens,     options_.max_tokens,
-            given_ids_, options_.device_tokens};
+  Calls make_calls(const Routing& routing, int tokens, const Room& room) const {
+    return {shape_, dtype_,          *weights_,  routing,
+            tokens, room.max_tokens, given_ids_, room.on_device};
   }
 
-  Result time(const Routing& routing, int tokens, const std::string& name,
+  Result time(const Routing& routing, int tokens, const std::string& name, const Room& room,
               bool& clocks_are_up) const {
     if (!options_.trace.empty()) {
-      Calls calls = make_calls(routing, tokens);
+      Calls calls = make_calls(routing, tokens, room);
       std::printf("%s %s T=%d %s\n", shape_.name.c_str(), name_of(dtype_), tokens, calls.config());
       trace_call(calls, options_.neighbour, options_.trace);
     }
-    Calls calls = make_calls(routing, tokens);
+    Calls calls = make_calls(routing, tokens, room);
     const Times times = measure(calls, options_.neighbour, options_.reps, clocks_are_up);
     Result r;
     r.shape = shape_;
@@ -254,10 +271,11 @@ class Bench {
     r.routing = name;
     r.given_ids = given_ids_;
     r.tokens = tokens;
-    r.max_tokens = std::max(1, options_.max_tokens > 0 ? options_.max_tokens : tokens);
+    r.max_tokens = std::max(1, room.max_tokens > 0 ? room.max_tokens : tokens);
     r.config = calls.config();
     r.us = times.layer_us;
     r.stream_us = times.stream_us;
+    r.clock_mhz = times.clock_mhz;
     r.weight_bytes = calls.weight_bytes();
     r.distinct = routing.mean_distinct;
     r.floor = floor_of(shape_, dtype_, tokens, r.weight_bytes, r.stream_us, options_.rates);
@@ -310,7 +328,7 @@ int run(int argc, char** argv) {
   }
   int judged = 0, within = 0;
   for (const Result& r : results) {
-    if (r.floor.limit == 0 && !r.even_us) continue;
+    if (r.floor.limit == 0 && !r.held) continue;
     ++judged;
     within += r.within() ? 1 : 0;
   }

@@ -40,7 +40,7 @@ std::string or_null(const std::optional<double>& value) {
 }  // namespace
 
 bool Result::within() const {
-  return (floor.limit == 0 || ratio() <= floor.limit) && (!even_us || us <= kSkewLimit * *even_us);
+  return (floor.limit == 0 || ratio() <= floor.limit) && (!held || us <= held->limit * held->us);
 }
 
 Machine this_machine() {
@@ -66,23 +66,24 @@ void print_head(const Machine& machine) {
       "kernel %.2f us\n",
       moeopt_version(), machine.gpu.c_str(), machine.multiprocessors, machine.clock_mhz,
       machine.driver.c_str(), machine.empty_us);
-  std::printf("%-9s %-5s %-16s %6s %9s | %8s %6s %8s %9s %6s %6s | %7s %6s | %s\n", "shape",
+  std::printf("%-9s %-5s %-16s %6s %9s | %8s %6s %8s %9s %6s %6s | %7s %6s %5s | %s\n", "shape",
               "dtype", "routing", "T", "us", "MB", "TB/s", "TFLOP/s", "stream us", "ratio", "limit",
-              "target", "skew", "ok");
+              "target", "beside", "MHz", "ok");
 }
 
 void print_row(const Result& r) {
   const std::string routing = r.routing + (r.given_ids ? ", ids" : "");
-  const std::optional<double> skew = r.even_us ? std::optional(r.us / *r.even_us) : std::nullopt;
-  const bool judged = limit_of(r) || r.even_us;
+  const std::optional<double> beside = r.held ? std::optional(r.us / r.held->us) : std::nullopt;
+  const bool judged = limit_of(r) || r.held;
   std::printf(
-      "%-9s %-5s %-16s %6d %9.2f | %8.1f %6.2f %8.1f %9.2f %6.3f %6s | %7s %6s | %-3s %s\n",
+      "%-9s %-5s %-16s %6d %9.2f | %8.1f %6.2f %8.1f %9.2f %6.3f %6s | %7s %6s %5.0f | %-3s %s\n",
       r.shape.name.c_str(), name_of(r.dtype), routing.c_str(), r.tokens, r.us,
       r.weight_bytes * 1e-6, tb_s(r), tflop_s(r), r.stream_us, r.ratio(),
       or_dash(limit_of(r), "%.2f").c_str(),
       or_dash(r.routing == "uniform" ? target_us(r.shape, r.dtype, r.tokens) : std::nullopt, "%.0f")
           .c_str(),
-      or_dash(skew, "%.3f").c_str(), judged ? (r.within() ? "yes" : "NO") : "-", r.config.c_str());
+      or_dash(beside, "%.3f").c_str(), r.clock_mhz, judged ? (r.within() ? "yes" : "NO") : "-",
+      r.config.c_str());
   std::fflush(stdout);
 }
 
@@ -103,6 +104,8 @@ void write_json(const std::string& path, const Machine& machine,
                machine.clock_mhz, machine.driver.c_str(), machine.empty_us);
   const char* separator = "\n";
   for (const Result& r : results) {
+    std::optional<double> held_us, held_limit;
+    if (r.held) held_us = r.held->us, held_limit = r.held->limit;
     std::fprintf(
         out,
         "%s {\"shape\": \"%s\", \"hidden\": %d, \"intermediate\": %d, \"experts\": %d, "
@@ -111,16 +114,18 @@ void write_json(const std::string& path, const Machine& machine,
         separator, r.shape.name.c_str(), r.shape.hidden, r.shape.intermediate, r.shape.experts,
         r.shape.top_k, r.shape.shared_intermediate, name_of(r.dtype), r.routing.c_str(),
         r.given_ids ? "true" : "false", r.tokens, r.max_tokens, r.config.c_str());
-    std::fprintf(
-        out,
-        "\"us\": %.3f, \"stream_us\": %.3f, \"weight_bytes\": %.0f, \"distinct_experts\": "
-        "%.2f, \"tb_s\": %.4f, \"tflop_s\": %.3f, \"ratio\": %.4f, \"limit\": %s, "
-        "\"target_us\": %s, \"even_us\": %s, \"within\": %s, \"calls\": %d, \"copies\": %d, "
-        "\"reuse_bytes\": %.0f}",
-        r.us, r.stream_us, r.weight_bytes, r.distinct, tb_s(r), tflop_s(r), r.ratio(),
-        or_null(limit_of(r)).c_str(), or_null(target_us(r.shape, r.dtype, r.tokens)).c_str(),
-        or_null(r.even_us).c_str(), r.within() ? "true" : "false", r.calls, r.copies,
-        r.reuse_bytes);
+    std::fprintf(out,
+                 "\"us\": %.3f, \"stream_us\": %.3f, \"clock_mhz\": %.0f, \"weight_bytes\": %.0f, "
+                 "\"distinct_experts\": "
+                 "%.2f, \"tb_s\": %.4f, \"tflop_s\": %.3f, \"ratio\": %.4f, \"limit\": %s, "
+                 "\"target_us\": %s, \"held_us\": %s, \"held_limit\": %s, \"within\": %s, "
+                 "\"calls\": %d, \"copies\": %d, "
+                 "\"reuse_bytes\": %.0f}",
+                 r.us, r.stream_us, r.clock_mhz, r.weight_bytes, r.distinct, tb_s(r), tflop_s(r),
+                 r.ratio(), or_null(limit_of(r)).c_str(),
+                 or_null(target_us(r.shape, r.dtype, r.tokens)).c_str(), or_null(held_us).c_str(),
+                 or_null(held_limit).c_str(), r.within() ? "true" : "false", r.calls, r.copies,
+                 r.reuse_bytes);
     separator = ",\n";
   }
   std::fprintf(out, "\n]}\n");

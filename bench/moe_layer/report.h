@@ -10,6 +10,14 @@
 
 namespace moeopt::bench {
 
+// The line before, which a line is held against: skewed routing against the even use of the same
+// experts; a layer made for more tokens against one made for these.
+struct Held {
+  double us;
+  double limit;
+};
+inline constexpr double kSkewLimit = 1.15, kCapturedLimit = 1.10;
+
 struct Result {
   LayerShape shape;
   DType dtype = DType::kBf16;
@@ -20,19 +28,17 @@ struct Result {
   std::string config;
   double us = 0;
   double stream_us = 0;
+  double clock_mhz = 0;     // of the multiprocessors, right behind a replay
   double weight_bytes = 0;  // of the distinct experts and the shared one, per call
   double distinct = 0;
   Floor floor;
-  std::optional<double> even_us;  // skewed routing: the same experts, evenly used
+  std::optional<Held> held;
   int calls = 0, copies = 0;
   double reuse_bytes = 0;
 
   double ratio() const { return us / floor.us; }
   bool within() const;  // every limit that this point has
 };
-
-// Skewed routing may cost this times the even use of the same experts.
-inline constexpr double kSkewLimit = 1.15;
 
 struct Machine {
   std::string gpu;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -20,7 +21,33 @@ int attribute(cudaDeviceAttr which) {
   check(cudaDeviceGetAttribute(&value, which, device));
   return value;
 }
+
+__device__ double spun_mhz;
+
+__device__ std::uint64_t global_ns() {
+  std::uint64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+
+__global__ void spin() {
+  const std::uint64_t before = global_ns();
+  std::uint64_t begin = before;
+  while (begin == before) begin = global_ns();  // the timer may count in steps of a microsecond
+  const long long cycles = clock64();
+  std::uint64_t end = begin;
+  while (end - begin < 200'000) end = global_ns();
+  spun_mhz = static_cast<double>(clock64() - cycles) * 1e3 / static_cast<double>(end - begin);
+}
 }  // namespace
+
+double clock_mhz() {
+  double mhz = 0;
+  spin<<<1, 1>>>();
+  check(cudaGetLastError());
+  check(cudaMemcpyFromSymbol(&mhz, spun_mhz, sizeof mhz));
+  return mhz;
+}
 
 int multiprocessor_count() {
   static const int count = attribute(cudaDevAttrMultiProcessorCount);

@@ -65,6 +65,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "moeopt_moe_create": (c.c_int, [c.c_void_p, c.c_void_p]),
     "moeopt_moe_destroy": (None, [c.c_void_p]),
     "moeopt_moe_get_sizes": (c.c_int, [c.c_void_p, c.c_void_p]),
+    "moeopt_moe_tokens_within": (c.c_int, [c.c_void_p, c.c_uint64, c.c_void_p]),
     "moeopt_moe_pack_expert": (c.c_int, [c.c_void_p] * 4),
     "moeopt_moe_pack_shared": (c.c_int, [c.c_void_p] * 4),
     "moeopt_moe_init_workspace": (c.c_int, [c.c_void_p] * 3),

@@ -17,6 +17,7 @@ from moeopt import reference, settings
 from moeopt._call import Call, Counters, aligned, check_shape, readable
 from moeopt._cpu import CpuBackend
 from moeopt._cuda import CudaBackend, check_device
+from moeopt._library import tokens_within
 from moeopt.describe import Description
 from moeopt.errors import ArgumentError, MoeoptError, Unsupported
 
@@ -39,13 +40,15 @@ class MoELayer:
     """A MoE layer on one device.
 
     description: what it is; device: a Hopper GPU, or the CPU (right and slow).
-    max_tokens: of one launch, 1 .. 65536; more tokens run in several launches.
+    max_tokens: of one launch, 1 .. 65536; more tokens run in several launches, with the same bits.
+    scratch_limit: bytes of scratch at most; lowers max_tokens to what they hold. Of no effect on the CPU.
     name: for reports. poison: router weights become NaN (default: MOEOPT_POISON).
     Raises Unsupported for a description or a device that the kernel does not take.
     """
 
     def __init__(self, description: Description, device: torch.device | str = "cuda", *,
-                 max_tokens: int = DEFAULT_MAX_TOKENS, name: str = "", poison: bool | None = None):
+                 max_tokens: int = DEFAULT_MAX_TOKENS, scratch_limit: int | None = None, name: str = "",
+                 poison: bool | None = None):
         description.check()
         if not 1 <= max_tokens <= 65536:
             raise ArgumentError(f"max_tokens is {max_tokens}; it must be 1 .. 65536")
@@ -62,6 +65,8 @@ class MoELayer:
         self._backend: CudaBackend | CpuBackend
         if self.device.type == "cuda":
             check_device(self.device)
+            if scratch_limit is not None:
+                self.max_tokens = tokens_within(description.fields(max_tokens), scratch_limit)
             self._backend = CudaBackend(self)
         elif self.device.type == "cpu":
             self._backend = CpuBackend(self)

@@ -87,6 +87,19 @@ int main(void) {
   expect(moeopt_moe_get_sizes(layer, &first) == MOEOPT_OK && first.control_bytes == 0,
          "no byte beyond the caller's struct_size");
 
+  moeopt_moe_desc many = qwen3();
+  int32_t tokens = 0;
+  many.max_tokens = 8192;
+  expect(moeopt_moe_tokens_within(&many, (uint64_t)1 << 40, &tokens) == MOEOPT_OK && tokens == 8192,
+         "a workspace that is large enough");
+  expect(moeopt_moe_tokens_within(&many, (uint64_t)64 << 20, &tokens) == MOEOPT_OK && tokens > 0 &&
+             tokens < 8192 && tokens % 128 == 0,
+         "a bound cuts the tokens");
+  expect(moeopt_moe_tokens_within(&many, 1000, &tokens) == MOEOPT_ERROR_UNSUPPORTED && tokens == 0,
+         "a bound below one token's");
+  expect(strstr(moeopt_last_error(), "one token takes ") != NULL, "the text says what it takes");
+  expect(moeopt_moe_tokens_within(&many, 1000, NULL) == MOEOPT_ERROR_ARGUMENT, "no place for it");
+
   refusals(layer);
   moeopt_moe_destroy(layer);
   moeopt_moe_destroy(NULL);

@@ -18,13 +18,14 @@ LIMITS = {"bf16": (1e-3, 3e-3), "fp8": (2e-2, 4e-2), "f32": (1e-5, 1e-4)}
 class Problem:
     """A packed layer and what its weights were."""
 
-    def __init__(self, dtype="bf16", seed=0, device=DEVICE, source=None, max_tokens=8192, poison=None,
-                 expert_slice=None, **shape):
+    def __init__(self, dtype="bf16", seed=0, device=DEVICE, source=None, max_tokens=8192, scratch_limit=None,
+                 poison=None, expert_slice=None, **shape):
         """expert_slice: (first, end) of the experts that are here, the others elsewhere."""
         torch.manual_seed(seed)
         self.description = d = moeopt.Description(**(SMALL | shape), dtype=dtype)
         self.stored = source or dtype
-        self.layer = moeopt.MoELayer(d, device, max_tokens=max_tokens, poison=poison, name=f"seed {seed}")
+        self.layer = moeopt.MoELayer(d, device, max_tokens=max_tokens, scratch_limit=scratch_limit, poison=poison,
+                                     name=f"seed {seed}")
         gate_up = self._random(d.experts, 2 * d.intermediate, d.hidden, device)
         down = self._random(d.experts, d.hidden, d.intermediate, device)
         first, end = expert_slice or (0, d.experts)

@@ -52,6 +52,17 @@ def test_same_verdict_as_the_library(library, change):
         assert text.split(" is ")[0] == their_text.split(" is ")[0], (text, their_text)
 
 
+def test_tokens_within_a_bound(library):
+    fields = BASE.fields(4096)
+    whole = _library.Handle(fields).sizes.workspace_bytes
+    assert _library.tokens_within(fields, whole) == 4096
+    tokens = _library.tokens_within(fields, whole // 2)
+    assert 0 < tokens < 4096 and tokens % 128 == 0
+    assert _library.Handle(BASE.fields(tokens)).sizes.workspace_bytes <= whole // 2
+    with pytest.raises(moeopt.Unsupported, match="one token takes"):
+        _library.tokens_within(fields, 100)
+
+
 def test_choices_are_named():
     for change in (dict(dtype="int8"), dict(score="relu"), dict(group_score="mean")):
         with pytest.raises(moeopt.ArgumentError, match=next(iter(change))):

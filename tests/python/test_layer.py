@@ -178,6 +178,23 @@ def test_more_tokens_than_one_launch_takes():
     small.judge(out, x, ids=ids, weights=weights)
 
 
+def test_a_bound_on_the_scratch():
+    whole = Problem("bf16")
+    limit = whole.layer.scratch_bytes(1000) // 3
+    cut = Problem("bf16", scratch_limit=limit)
+    x, ids, weights = whole.tokens(1000)
+    out = cut.layer.forward(x, ids=ids, weights=weights)
+    cut.judge(out, x, ids=ids, weights=weights)
+    if not CUDA:
+        assert cut.layer.max_tokens == 8192
+        return
+    assert cut.layer.scratch_bytes(1000) <= limit and cut.layer.max_tokens % 128 == 0
+    assert cut.layer.counters().launches == -(-1000 // cut.layer.max_tokens)
+    assert same_bits(out, whole.layer.forward(x, ids=ids, weights=weights))
+    with pytest.raises(moeopt.Unsupported, match="one token takes"):
+        Problem("bf16", scratch_limit=100)
+
+
 @pytest.mark.parametrize("max_tokens", [8192, 16])
 def test_the_decision_that_was_used(max_tokens):
     """Given: as given, in every part of a call; of the router: its own, which gives the same rows when given back."""

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cuda/moe/arguments.h"
+#include "cuda/moe/capacity.h"
 #include "cuda/moe/config.h"
 #include "cuda/moe/describe.h"
 #include "cuda/moe/fill_params.h"
@@ -141,6 +142,23 @@ moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* si
     whole.workspace_bytes = l.workspace.bytes;
     whole.control_bytes = l.workspace.control_bytes;
     moe::write_struct(whole, sizes, moe::kFirstSizesBytes, "moeopt_moe_sizes");
+  });
+}
+
+moeopt_status moeopt_moe_tokens_within(const moeopt_moe_desc* desc, uint64_t bytes,
+                                       int32_t* max_tokens) {
+  return guarded([&] {
+    if (max_tokens == nullptr) moe::refuse_argument("max_tokens is null");
+    *max_tokens = 0;
+    moe::Shape shape = moe::check_desc(desc);
+    const int tokens = moe::tokens_within(shape, bytes);
+    if (tokens == 0) {
+      shape.max_tokens = 1;
+      moe::refuse_unsupported(
+          "a workspace of " + std::to_string(bytes) + " bytes; one token takes " +
+          std::to_string(moe::workspace_layout(shape, moe::choose_config(shape)).bytes));
+    }
+    *max_tokens = tokens;
   });
 }
 

@@ -1,0 +1,458 @@
+// A block of an emulated launch: its four roles, each a machine of states that makes one move at a
+// time, and what all blocks of the launch share. Included by emulated_launch_util.cpp alone.
+// Invariant: a move that cannot be made changes nothing.
+#pragma once
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cuda/emulated_launch_util.h"
+#include "cuda/moe/describe.h"
+
+namespace moeopt::cuda::moe {
+
+inline constexpr int kTaskSlots = 5;
+inline constexpr int kWeightStages = 4;
+inline constexpr int kTokenStages = 4;
+inline constexpr int kRoles = 4;
+
+// What all blocks share.
+struct World {
+  const EmulatedLayer& layer;
+  EmulatedWorkspace& workspace;
+  const std::vector<int>& slots;
+  const Interleaving& how;
+  Launch launch;
+  std::mt19937 random;
+  EmulatedResult result;
+  std::vector<std::vector<int>> lists;           // by slot: entries in order of arrival
+  std::vector<int> logits;                       // by token: gate units done
+  std::vector<int> quantised;                    // by token
+  std::vector<int> chosen;                       // by token: its words are written
+  std::set<std::tuple<int, int, int>> h_units;   // published: slot, tile, unit
+  std::set<std::tuple<bool, int, int>> y_units;  // published: shared, row, unit
+
+  bool chance() { return (random() & 1u) != 0; }
+  void fault(const std::string& text) { result.faults.push_back(text); }
+  int top_k() const { return layer.shape.top_k; }
+  bool local() const { return layer.config.local_lists; }
+  bool producer_lists() const {
+    return local() && layer.ids_given && launch.tokens * top_k() <= kProducerEntries;
+  }
+  bool has_logits(std::size_t token) const {
+    return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);
+  }
+  // An entry is a row of work unless its token has the same slot before.
+  bool own(int entry) const {
+    const int first = entry - entry % top_k();
+    const int slot = slots.at(static_cast<std::size_t>(entry));
+    for (int e = first; e < entry; ++e) {
+      if (slots.at(static_cast<std::size_t>(e)) == slot) return false;
+    }
+    return slot >= 0;
+  }
+};
+
+struct Described {
+  Task task{};
+  int expert = -1;  // its slot
+  std::vector<int> rows;
+  int stages = 0;
+  std::size_t ready = 0;
+  std::uint32_t ready_count = 0;
+
+  bool gemm() const { return task.kind == TaskKind::kFirst || task.kind == TaskKind::kSecond; }
+  bool shared() const { return task.slot < 0; }
+};
+
+class Block {
+ public:
+  Block(World& world, int index) : w_(world), index_(index) {
+    const std::uint64_t drawn = w_.workspace.ticket++;
+    ticket_ = static_cast<int>(drawn & 0xffffffffu);
+    number_ = static_cast<std::uint32_t>(drawn >> 32);
+    first_ = ticket_ == 0;
+    if (first_) ++w_.workspace.launches;
+    limit_ = w_.launch.unrouted();
+  }
+
+  // One move of a role; false when it waits or is over.
+  bool step(int role) {
+    switch (role) {
+      case 0:
+        return produce();
+      case 1:
+        return load();
+      case 2:
+        return consume();
+      default:
+        return publish();
+    }
+  }
+  bool over() const {
+    return producer_ == State::kOver && loader_over_ && consumer_over_ && publisher_over_;
+  }
+
+ private:
+  enum class State { kHasTicket, kAsking, kRouting, kEnding, kOver };
+
+  EmulatedWorkspace::Set& set() { return w_.workspace.sets[number_ & 1]; }
+  int draw() { return static_cast<int>(w_.workspace.ticket++ & 0xffffffffu); }
+  bool ring_full() const { return told() - std::min(loaded_, published_) >= kTaskSlots; }
+  int told() const { return static_cast<int>(tasks_.size()); }
+  const Described& task(int index) const { return tasks_[static_cast<std::size_t>(index)]; }
+
+  // A task that has no ticket.
+  void tell_alone(TaskKind kind) {
+    tasks_.emplace_back();
+    tasks_.back().task = {kind, 0, 0, 0};
+  }
+
+  bool produce() {
+    switch (producer_) {
+      case State::kHasTicket:
+        if (ticket_ >= limit_) {
+          producer_ = routed_ ? State::kEnding : State::kRouting;
+          return true;
+        }
+        if (ring_full()) return false;
+        tasks_.push_back(describe(ticket_));
+        left_ = tasks_.back().stages;
+        drawn_ = false;
+        producer_ = State::kAsking;
+        return true;
+      case State::kAsking:
+        return ask();
+      case State::kRouting:
+        return route();
+      case State::kEnding:
+        if (ring_full()) return false;
+        tell_alone(TaskKind::kEnd);
+        if (ticket_ == limit_ + w_.how.blocks - 1) {
+          w_.workspace.ticket = std::uint64_t{number_ + 1} << 32;
+        }
+        producer_ = State::kOver;
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  bool ask() {
+    if (w_.how.draws_early && !drawn_ && (left_ == 0 || w_.chance())) {
+      next_ticket_ = draw();
+      drawn_ = true;
+      return true;
+    }
+    if (left_ > 0) {
+      if (weights_asked_ - weights_freed_ >= kWeightStages) return false;
+      ++weights_asked_;
+      --left_;
+      return true;
+    }
+    if (!drawn_) {  // late: a task without weights is waited for
+      if (tasks_.back().stages == 0 && stored_ < told()) return false;
+      next_ticket_ = draw();
+    }
+    ticket_ = next_ticket_;
+    producer_ = State::kHasTicket;
+    return true;
+  }
+
+  bool route() {
+    const Launch& launch = w_.launch;
+    if (launch.tokens > 0) {
+      if (w_.local()) {
+        if (w_.producer_lists()) {
+          listed_ = true;
+        } else if (!route_told_) {
+          if (ring_full()) return false;
+          tell_alone(TaskKind::kList);
+          route_told_ = true;
+          return true;
+        } else if (!counted_) {
+          return false;
+        }
+        schedule_local();
+        planned_ = true;
+      } else {
+        if (set().routed < static_cast<std::uint32_t>(launch.dispatch_tiles)) return false;
+        schedule();
+      }
+      limit_ = launch.total(tile_start_.back());
+    } else {
+      tile_start_ = {0};
+      limit_ = 0;
+    }
+    if (first_) w_.workspace.tokens += static_cast<std::uint64_t>(launch.tokens);
+    routed_ = true;
+    producer_ = State::kHasTicket;
+    return true;
+  }
+
+  // All slots, as dispatched.
+  void schedule() {
+    int tiles = 0;
+    for (int slot = 0; slot < w_.layer.shape.slots; ++slot) {
+      const auto at = static_cast<std::size_t>(slot);
+      if (set().rows.at(at) != w_.lists[at].size()) w_.fault("rows counted and listed differ");
+      order_.push_back(slot);
+      rows_.push_back(w_.lists[at]);
+      tile_start_.push_back(tiles);
+      tiles += ceil_div(static_cast<int>(w_.lists[at].size()), w_.launch.n_max);
+    }
+    tile_start_.push_back(tiles);
+  }
+
+  // All slots, as this block sorted the choices: an expert's rows by token.
+  void schedule_local() {
+    rows_.resize(static_cast<std::size_t>(w_.layer.shape.slots));
+    for (int entry = 0; entry < static_cast<int>(w_.slots.size()); ++entry) {
+      if (!w_.own(entry)) continue;
+      rows_[static_cast<std::size_t>(w_.slots[static_cast<std::size_t>(entry)])].push_back(entry);
+    }
+    int tiles = 0;
+    for (int slot = 0; slot < w_.layer.shape.slots; ++slot) {
+      order_.push_back(slot);
+      tile_start_.push_back(tiles);
+      tiles +=
+          ceil_div(static_cast<int>(rows_[static_cast<std::size_t>(slot)].size()), w_.launch.n_max);
+    }
+    tile_start_.push_back(tiles);
+  }
+
+  Described describe(int ticket) {
+    const Launch& launch = w_.launch;
+    const int order = w_.how.reorder && routed_ ? w_.how.reorder(ticket, limit_) : ticket;
+    Described d;
+    d.task = task_of(launch, tile_start_.data(), static_cast<int>(order_.size()), order, hint_);
+    if (!d.gemm()) return d;
+    const bool first = d.task.kind == TaskKind::kFirst;
+    const Shape& shape = w_.layer.shape;
+    const ExpertLayout layout = d.shared() ? shared_layout(shape) : expert_layout(shape);
+    d.stages =
+        ceil_div(first ? layout.blocks1() : layout.blocks2(), 2 / w_.layer.config.variant.m_tiles);
+    const int first_row = d.task.tile * launch.n_max;
+    const auto slot = static_cast<std::size_t>(std::max(d.task.slot, 0));
+    const int all = d.shared() ? launch.tokens : static_cast<int>(rows_[slot].size());
+    for (int row = first_row; row < std::min(all, first_row + launch.n_max); ++row) {
+      d.rows.push_back(d.shared() ? row : rows_[slot][static_cast<std::size_t>(row)]);
+    }
+    if (d.rows.empty()) w_.fault("a task without rows");
+    if (!d.shared()) d.expert = order_[slot];
+    const int tiles = w_.layer.workspace.token_tiles;
+    const int index = (d.shared() ? tiles : tile_start_[slot]) + d.task.tile;
+    if (!d.shared() && index >= tiles) w_.fault("a token tile outside its counters");
+    d.ready = static_cast<std::size_t>(index);
+    d.ready_count = static_cast<std::uint32_t>(d.shared() ? launch.shared_units1 : launch.units1);
+    return d;
+  }
+
+  bool load() {
+    if (to_clear_) {
+      w_.workspace.sets[(number_ + 1) & 1].clear_share(index_, w_.how.blocks);
+      to_clear_ = false;
+      return true;
+    }
+    if (loader_over_ || loaded_ == told()) return false;
+    const Described& d = task(loaded_);
+    if (d.task.kind == TaskKind::kEnd) return loader_over_ = true;
+    if (d.gemm()) {
+      if (w_.local() && !d.shared() && !listed_) return false;
+      if (loading_ == 0 && !rows_are_ready(d)) return false;
+      if (loading_ < d.stages) {
+        if (tokens_loaded_ - tokens_freed_ >= kTokenStages) return false;
+        ++tokens_loaded_;
+        ++loading_;
+        return true;
+      }
+    }
+    loading_ = 0;
+    ++loaded_;
+    return true;
+  }
+
+  bool rows_are_ready(const Described& d) {
+    if (d.task.kind == TaskKind::kFirst) {
+      if (!w_.launch.quantises) return true;
+      if (set().quantised < static_cast<std::uint32_t>(w_.launch.quantise_tiles)) return false;
+      for (const int row : d.rows) {
+        const int token = d.shared() ? row : row / w_.top_k();
+        if (w_.quantised[static_cast<std::size_t>(token)] != 1)
+          w_.fault("x read before it is e4m3");
+      }
+      return true;
+    }
+    if (set().ready.at(d.ready) < d.ready_count) return false;
+    for (int unit = 0; unit < static_cast<int>(d.ready_count); ++unit) {
+      if (!w_.h_units.contains({d.expert, d.task.tile, unit}))
+        w_.fault("h read before it is there");
+    }
+    return true;
+  }
+
+  bool consume() {
+    if (consumer_over_ || stored_ == told()) return false;
+    const Described& d = task(stored_);
+    switch (d.task.kind) {
+      case TaskKind::kEnd:
+        return consumer_over_ = true;
+      case TaskKind::kQuantise:
+        for_tokens(d.task.tile, w_.launch.quantise_tokens,
+                   [&](std::size_t token) { ++w_.quantised[token]; });
+        ++set().quantised;
+        break;
+      case TaskKind::kGate:
+        for_tokens(d.task.tile, w_.launch.gate_tokens,
+                   [&](std::size_t token) { ++w_.logits[token]; });
+        if (!w_.local()) ++set().gate_arrived.at(static_cast<std::size_t>(d.task.tile));
+        break;
+      case TaskKind::kDispatch:
+        if (!dispatch(d.task.tile)) return false;
+        break;
+      case TaskKind::kList:
+        if (!counted_) return counted_ = choices_are_there();
+        if (!planned_) return false;
+        listed_ = true;
+        break;
+      case TaskKind::kCombine:
+        if (!combine(d.task.tile)) return false;
+        break;
+      default:
+        if (multiplied_ < d.stages) {
+          if (weights_asked_ == weights_freed_ || tokens_loaded_ == tokens_freed_) return false;
+          ++weights_freed_;
+          ++tokens_freed_;
+          ++multiplied_;
+          return true;
+        }
+        multiplied_ = 0;
+        for (const int row : d.rows) {
+          ++w_.result.done[{d.task.kind, d.shared(), d.task.unit, row}];
+        }
+    }
+    ++stored_;
+    return true;
+  }
+
+  template <typename Body>
+  void for_tokens(int tile, int width, const Body& body) {
+    for (int token = tile * width; token < std::min((tile + 1) * width, w_.launch.tokens);
+         ++token) {
+      body(static_cast<std::size_t>(token));
+    }
+  }
+  void check_logits(std::size_t token) {
+    if (!w_.has_logits(token)) w_.fault("logits read before they are there");
+  }
+
+  // What the block sorts: given ids, its own top-k of all tokens, or the words of others.
+  bool choices_are_there() {
+    bool ready = true;
+    if (w_.layer.ids_given) return ready;
+    for_tokens(0, w_.launch.tokens, [&](std::size_t token) {
+      ready = ready && (w_.launch.dispatches ? w_.chosen[token] == 1 : w_.has_logits(token));
+    });
+    return ready;
+  }
+
+  bool dispatch(int tile) {
+    bool ready = true;
+    if (w_.local()) {
+      for_tokens(tile, w_.launch.task_tokens,
+                 [&](std::size_t token) { ready = ready && w_.has_logits(token); });
+      if (ready)
+        for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) { ++w_.chosen[token]; });
+      return ready;
+    }
+    const auto units = static_cast<std::uint32_t>(w_.launch.gate_units);
+    for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) {
+      if (w_.launch.gate_tiles == 0) return;
+      const auto gate_tile = token / static_cast<std::size_t>(w_.launch.gate_tokens);
+      ready = ready && set().gate_arrived.at(gate_tile) >= units;
+    });
+    if (!ready) return false;
+    for_tokens(tile, w_.launch.task_tokens, [&](std::size_t token) {
+      check_logits(token);
+      for (int s = 0; s < w_.top_k(); ++s) {
+        const int entry = static_cast<int>(token) * w_.top_k() + s;
+        if (!w_.own(entry)) continue;
+        const auto slot = static_cast<std::size_t>(w_.slots[static_cast<std::size_t>(entry)]);
+        ++set().rows.at(slot);
+        w_.lists[slot].push_back(entry);
+      }
+    });
+    ++set().routed;
+    return true;
+  }
+
+  bool combine(int tile) {
+    const Launch& launch = w_.launch;
+    bool ready = true;
+    for_tokens(tile, launch.combine_tokens, [&](std::size_t token) {
+      int target = launch.shared_units2;
+      for (int s = 0; s < w_.top_k(); ++s) {
+        if (w_.own(static_cast<int>(token) * w_.top_k() + s)) target += launch.units2;
+      }
+      ready = ready && set().y_arrived.at(token) >= static_cast<std::uint32_t>(target);
+    });
+    if (!ready) return false;
+    for_tokens(tile, launch.combine_tokens, [&](std::size_t token) {
+      for (int s = 0; s < w_.top_k(); ++s) {
+        const int entry = static_cast<int>(token) * w_.top_k() + s;
+        if (w_.own(entry)) check_y(false, entry, launch.units2);
+      }
+      check_y(true, static_cast<int>(token), launch.shared_units2);
+      ++w_.result.combined[token];
+    });
+    return true;
+  }
+  void check_y(bool shared, int row, int units) {
+    for (int unit = 0; unit < units; ++unit) {
+      if (!w_.y_units.contains({shared, row, unit})) w_.fault("y read before it is there");
+    }
+  }
+
+  bool publish() {
+    if (publisher_over_ || published_ == told()) return false;
+    const Described& d = task(published_);
+    if (d.task.kind == TaskKind::kEnd) return publisher_over_ = true;
+    if (stored_ <= published_) return false;
+    if (d.task.kind == TaskKind::kFirst) {
+      w_.h_units.insert({d.expert, d.task.tile, d.task.unit});
+      ++set().ready.at(d.ready);
+      if (!d.shared() && d.task.unit == 0) w_.workspace.rows += d.rows.size();
+    }
+    if (d.task.kind == TaskKind::kSecond) {
+      for (const int row : d.rows) {
+        w_.y_units.insert({d.shared(), row, d.task.unit});
+        ++set().y_arrived.at(static_cast<std::size_t>(d.shared() ? row : row / w_.top_k()));
+      }
+    }
+    ++published_;
+    return true;
+  }
+
+  World& w_;
+  int index_;
+  int ticket_ = 0, next_ticket_ = 0, limit_ = 0, hint_ = 0;
+  std::uint32_t number_ = 0;
+  bool first_ = false, to_clear_ = true, drawn_ = false;
+  bool routed_ = false, route_told_ = false;
+  bool counted_ = false, planned_ = false, listed_ = false;
+  State producer_ = State::kHasTicket;
+  bool loader_over_ = false, consumer_over_ = false, publisher_over_ = false;
+  std::vector<Described> tasks_;
+  int loaded_ = 0, stored_ = 0, published_ = 0;  // tasks that each role is done with
+  int left_ = 0, loading_ = 0, multiplied_ = 0;  // stages of the task at hand
+  int weights_asked_ = 0, weights_freed_ = 0, tokens_loaded_ = 0, tokens_freed_ = 0;
+  std::vector<int> order_;              // slots of the schedule's experts
+  std::vector<std::vector<int>> rows_;  // and their entries
+  std::vector<std::int32_t> tile_start_;
+};
+
+}  // namespace moeopt::cuda::moe
