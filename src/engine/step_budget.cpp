@@ -9,9 +9,9 @@ namespace moeopt {
 namespace {
 
 // How fast an average follows what is above it, and what is below. A bound is kept by expecting the
-// worse: of a prefill token that it takes long, of a decode step, which is taken off to know the
-// share of the prefill, that it takes little. While a long prompt is prefilled no step is decode
-// alone, and one that was slow just before must not count as usual until its end.
+// worse: of a prefill token that it takes long; of a decode step, which is taken off to know the
+// prefill's share until one was measured within the prompt, that it takes little, for one that was
+// slow just before must not count as usual.
 struct Rates {
   double up, down;
 };
