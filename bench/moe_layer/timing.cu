@@ -26,7 +26,7 @@ __device__ double spun_mhz;
 
 __device__ std::uint64_t global_ns() {
   std::uint64_t ns;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
   return ns;
 }
 

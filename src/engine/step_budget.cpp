@@ -65,13 +65,11 @@ void StepBudget::record_decode_alone(double ms) {
   follow(decode_ms_, ms, kDecode);
   mixed_ = 0;
   alone_ = std::min(alone_ + 1, kMostAlone + 1);
-  const bool within_prompt = alone_ <= kMostAlone && token_ms_ > 0;
-  if (within_prompt) {
+  if (alone_ <= kMostAlone && token_ms_ > 0) {
     follow(decode_work_, ms / token_ms_, kDecodeWork);
   } else {
     decode_work_ = 0;
   }
-  alone_due_ = within_prompt ? kAlone : kFirstAlone;
 }
 
 // With t tokens from position p the work is t + (t * p + t * t / 2) / C; solved for t.

@@ -37,7 +37,9 @@ class StepBudget {
   int tokens_at(int position) const;
 
   // Whether the next step that streams wait for should hold no prefill.
-  bool wants_decode_alone() const { return limit_ms_ > 0 && mixed_ >= alone_due_; }
+  bool wants_decode_alone() const {
+    return limit_ms_ > 0 && mixed_ >= (decode_work_ > 0 ? kAlone : kFirstAlone);
+  }
 
   // Milliseconds of a step without prefill, and of a prefill token at position 0; 0: not measured.
   double decode_ms() const { return decode_ms_; }
@@ -58,7 +60,6 @@ class StepBudget {
   int largest_ = 0;  // prefill tokens of a measured step
   int mixed_ = 0;    // steps with both since one of decode alone
   int alone_ = 0;    // steps of decode alone since one with both
-  int alone_due_ = kFirstAlone;
 };
 
 // The context length at which attention costs a token about as much as its matrix products do, by

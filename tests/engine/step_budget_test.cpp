@@ -39,6 +39,8 @@ TEST(StepBudget, StartsSmallAndStaysWithinItsBounds) {
   budget.record({0, 64, 64 * 32, 1e9});
   EXPECT_EQ(budget.tokens_at(0), 1) << "prefill never stands still";
   StepBudget small(250, 3, 1000);
+  EXPECT_EQ(small.tokens_at(0), 3);
+  small.record({0, 3, 0, 1e-3});
   EXPECT_EQ(small.tokens_at(0), 3) << "no more than a step may hold";
   StepBudget fast(250, 512, 1000);
   for (int i = 0; i < 20; ++i) fast.record({0, 512, 512 * 256, 0.01});
@@ -78,12 +80,12 @@ TEST(StepBudget, FollowsAMachineThatBecomesSlowerAtOnceAndFasterInTime) {
   StepBudget budget(250, 1024, 1e9);
   budget.record(fast.run(0, 0, 1));
   for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
-  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 20);
+  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 10);
   budget.record(slow.run(250, 0, 1));
   budget.record(slow.run(budget.tokens_at(0), 0, 1));
   EXPECT_LT(budget.tokens_at(0), 60);
   for (int i = 0; i < 30; ++i) budget.record(fast.run(budget.tokens_at(0), 0, 1));
-  EXPECT_NEAR(budget.tokens_at(0), StepBudget::kAim * 250, 20);
+  EXPECT_NEAR(budget.tokens_at(0), 0.9 * StepBudget::kAim * 250, 10) << "one was beyond the limit";
 }
 
 TEST(StepBudget, HowNoisyAMachineIsDecidesHowNearTheLimitItAims) {

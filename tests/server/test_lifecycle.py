@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import urllib.request
 import openai
 import pytest
 from conftest import MODEL, PROGRAM, QUESTION
+from test_status import metrics
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 LONG = {"max_tokens": 1900, "extra_body": {"ignore_eos": True}}
@@ -241,7 +241,5 @@ def test_a_full_disk_costs_log_lines_and_nothing_else(start):
             client.chat.completions.create(model="tiny-moe", messages=MESSAGES, max_tokens=2)
     lost, deadline = 0, time.monotonic() + 10
     while lost < 3 and time.monotonic() < deadline:
-        with urllib.request.urlopen(server.url + "/metrics") as answer:
-            text = answer.read().decode()
-        lost = float(re.search(r"^moeopt:log_lines_lost_total\S* (\S+)$", text, re.M)[1])
+        lost = metrics(server)["moeopt:log_lines_lost_total", ()]
     assert lost >= 3
