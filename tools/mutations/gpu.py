@@ -1,42 +1,38 @@
 #!/usr/bin/env python3
 """Shows that the GPU suite kills every deliberate mutation of the fused MoE kernel.
 
-    tools/mutations/gpu.py --build OUT.tar.xz       builds one libmoeopt.so a mutation; needs no GPU
-    tools/mutations/gpu.py --run OUT.tar.xz         on a machine with a GPU: runs the suite on each;
-                                                    exits 1 if one survives
-    tools/mutations/gpu.py --check                  every mutation's text occurs once; builds nothing
-    ... --only renorm                               those whose name contains a text
+    tools/mutations/gpu.py --suite build/cuda/tests/gpu/test_gpu_moe_shared
+                            on a machine with nvcc, CMake, ninja and a Hopper GPU: builds one libmoeopt.so a
+                            mutation and runs the suite on it; exits 1 if one survives
+    tools/mutations/gpu.py --check
+                            every mutation's text occurs once; builds nothing
+    ... --only renorm       those whose name contains a text
 
-The suite is one unmodified binary, test_gpu_moe_shared; what differs is the library beside it. --build
-works on a copy of the tree in a scratch folder: builds the suite and the unmodified library, then per
-mutation replaces one text and builds the library again. --run first demands that the unmodified library
-passes.
+The suite is one unmodified binary; what differs is the library that it loads. Several copies of src/cuda/moe
+are built side by side, in a scratch folder: per mutation one text is replaced, the library built again and the
+text put back. First the unmodified library must pass.
 """
 
 import argparse
-import json
 import os
 import pathlib
+import queue
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
+import threading
 import time
 
 from gpu_mutations import MUTATIONS
-from run import PARTS, ROOT, copy_tree, run
+from run import ROOT, run
 
-SUITE = "test_gpu_moe_shared"
-LIBRARY = "libmoeopt.so.0"  # the name that the suite was linked to
-NAMES = "mutations.json"
+SOURCES = ["CMakeLists.txt", "cmake", "include", "src/cuda/moe", "tools/keep_ptxas_report.sh"]
+JOBS = 2  # of a copy's build
 PASS_SECONDS = 300
 MUTANT_SECONDS = 120
 HANG_SECONDS = 5  # a wait on the device that takes longer is a hang
-
-
-def folder_of(index: int) -> str:
-    return f"mutant-{index:02}"
 
 
 def pattern(text: str) -> str:
@@ -60,54 +56,47 @@ def check(mutations):
         sys.exit(f"{wrong} of {len(mutations)} mutations do not fit the source; update gpu_mutations.py")
 
 
-def build(mutations, archive: pathlib.Path, scratch: pathlib.Path, jobs: int):
-    tree, folder = scratch / "tree", scratch / "build"
-    library = folder / "src" / "cuda" / "moe" / LIBRARY
+class Copy:
+    """The library's sources and their build, in a folder of their own."""
 
-    def ninja(target):
-        done = run(["ninja", "-C", str(folder), f"-j{jobs}", target])
-        return done.returncode == 0, done.stdout
+    def __init__(self, folder: pathlib.Path):
+        self.tree, self.build_folder = folder / "tree", folder / "build"
+        for name in SOURCES:
+            (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.tree / name)
+            else:
+                shutil.copy(ROOT / name, self.tree / name)
+        configured = run(["cmake", "-G", "Ninja", "-S", str(self.tree), "-B", str(self.build_folder),
+                          "-DCMAKE_BUILD_TYPE=Release", "-DMOEOPT_LIBRARY_ONLY=ON",
+                          "-DCMAKE_CXX_FLAGS=-w", "-DCMAKE_CUDA_FLAGS=-w"])  # a mutation may leave a parameter unused
+        if configured.returncode != 0:
+            raise RuntimeError(configured.stdout)
+        self.build("the unmodified library")
 
-    copy_tree(tree, [*PARTS, "tools"])  # the compiler is called through one of them
-    configured = run(["cmake", "-G", "Ninja", "-S", str(tree), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release",
-                      "-DMOEOPT_CUDA=ON", "-DCMAKE_CXX_FLAGS=-w", "-DCMAKE_CUDA_FLAGS=-w"])  # a mutation may leave a parameter unused
-    if configured.returncode != 0:
-        sys.exit(configured.stdout)
-    for target in (SUITE, "moeopt_shared"):
-        built, output = ninja(target)
-        if not built:
-            sys.exit(output[-4000:])
+    def build(self, what: str):
+        done = run(["ninja", "-C", str(self.build_folder), f"-j{JOBS}", "moeopt_shared"])
+        if done.returncode != 0:
+            raise RuntimeError(f"{what} does not compile:\n{done.stdout[-4000:]}")
 
-    names = []
-    with tarfile.open(archive, "w:xz") as tar:
-        def add_library(name):
-            run(["strip", "-o", str(scratch / "stripped.so"), str(library.resolve())])
-            tar.add(scratch / "stripped.so", f"{name}/{LIBRARY}")
-
-        tar.add(next(folder.rglob(SUITE)), SUITE)
-        add_library("unmodified")
-        for mutation in mutations:
-            started = time.monotonic()
-            path = tree / mutation.file
-            original = path.read_text()
-            path.write_text(mutate(original, mutation))
-            built, output = ninja("moeopt_shared")
+    def build_mutant(self, mutation):
+        path = self.tree / mutation.file
+        original = path.read_text()
+        path.write_text(mutate(original, mutation))
+        try:
+            self.build(mutation.name)
+        finally:
             path.write_text(original)
-            if not built:
-                sys.exit(f"{mutation.name} does not compile:\n{output[-4000:]}")
-            add_library(folder_of(len(names)))
-            names.append(mutation.name)
-            print(f"built {mutation.name} ({time.monotonic() - started:.0f} s)", flush=True)
-        listing = scratch / NAMES
-        listing.write_text(json.dumps(names, indent=1))
-        tar.add(listing, NAMES)
-    print(f"{len(names)} mutants in {archive}")
+
+    @property
+    def library_folder(self) -> pathlib.Path:
+        return self.build_folder / "src" / "cuda" / "moe"
 
 
-def test(folder: pathlib.Path, library: str, seed: str, arguments, seconds: int):
+def test(suite: pathlib.Path, library_folder: pathlib.Path, seed: str, arguments, seconds: int):
     """None when the suite passes, else the test that failed and what it said."""
-    command = [str(folder / SUITE), "--quick", "--seed", seed, *arguments]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(folder / library)}
+    command = [str(suite), "--quick", "--seed", seed, *arguments]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library_folder)}
     try:
         done = run(command, env=environment, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -115,58 +104,88 @@ def test(folder: pathlib.Path, library: str, seed: str, arguments, seconds: int)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
     if done.returncode == 0:
         if not re.fullmatch(r"[1-9]\d+ passed, 0 failed", last):
-            sys.exit("the suite ran no tests:\n" + done.stdout[-2000:])
+            raise RuntimeError("the suite ran no tests:\n" + done.stdout[-2000:])
         return None
     failed = re.search(r"^FAILED (.+?): (.*)", done.stdout, re.M)
     return (failed[1], failed[2]) if failed else ("crash", last)
 
 
-def run_mutants(archive: pathlib.Path, scratch: pathlib.Path, only: str, seed: str):
-    with tarfile.open(archive) as tar:
-        tar.extractall(scratch)
-    names = json.loads((scratch / NAMES).read_text())
-    chosen = [(i, name) for i, name in enumerate(names) if only in name]
-    if not chosen:
-        sys.exit(f"no mutation's name contains {only!r}")
-    if (failed := test(scratch, "unmodified", seed, [], PASS_SECONDS)) is not None:
-        sys.exit(f"the unmodified library fails {failed[0]}: {failed[1]}")
-    print(f"unmodified: passes (seed {seed})\n\n{'mutation':<50}  killed by", flush=True)
-    survivors = 0
-    for index, name in chosen:
-        started = time.monotonic()
-        killer = test(scratch, folder_of(index), seed, ["--fail-fast", "--limit", str(HANG_SECONDS)],
-                      MUTANT_SECONDS)
-        survivors += killer is None
-        said = f"{killer[0]}: {killer[1][:90]}" if killer else "SURVIVES"
-        print(f"{name:<50}  {said} ({time.monotonic() - started:.0f} s)", flush=True)
-    print(f"\n{len(chosen) - survivors} of {len(chosen)} killed")
-    return 1 if survivors else 0
+class Trial:
+    """All mutations, built by several threads and tested one at a time: the device is one."""
+
+    def __init__(self, suite: pathlib.Path, seed: str, mutations):
+        self.suite, self.seed = suite, seed
+        self.device = threading.Lock()
+        self.left = queue.SimpleQueue()
+        for mutation in mutations:
+            self.left.put(mutation)
+        self.unmodified_passes = False
+        self.killed = 0
+        self.error = None
+
+    def work(self, folder: pathlib.Path):
+        try:
+            copy = Copy(folder)
+            self.judge_unmodified(copy)
+            while self.error is None:
+                mutation = self.left.get_nowait()
+                copy.build_mutant(mutation)
+                self.judge(mutation, copy)
+        except queue.Empty:
+            pass
+        except Exception as error:
+            self.error = error
+
+    def judge_unmodified(self, copy: Copy):
+        with self.device:
+            if self.unmodified_passes or self.error is not None:
+                return
+            failed = test(self.suite, copy.library_folder, self.seed, [], PASS_SECONDS)
+            if failed is not None:
+                raise RuntimeError(f"the unmodified library fails {failed[0]}: {failed[1]}")
+            self.unmodified_passes = True
+            print(f"unmodified: passes (seed {self.seed})\n\n{'mutation':<50}  killed by", flush=True)
+
+    def judge(self, mutation, copy: Copy):
+        with self.device:
+            started = time.monotonic()
+            killer = test(self.suite, copy.library_folder, self.seed,
+                          ["--fail-fast", "--limit", str(HANG_SECONDS)], MUTANT_SECONDS)
+            self.killed += killer is not None
+            said = f"{killer[0]}: {killer[1][:90]}" if killer else "SURVIVES"
+            print(f"{mutation.name:<50}  {said} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", type=pathlib.Path, metavar="OUT.tar.xz")
-    what.add_argument("--run", type=pathlib.Path, metavar="OUT.tar.xz")
+    what.add_argument("--suite", type=pathlib.Path, help="test_gpu_moe_shared of the unmodified source")
     what.add_argument("--check", action="store_true")
     parser.add_argument("--only", default="", help="mutations whose name contains this")
-    parser.add_argument("--scratch", type=pathlib.Path, help="folder to work in and keep")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processors to build with")
     parser.add_argument("--seed", default="1", help="of the suite")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="moeopt-mutants-") as temporary:
-        scratch = (arguments.scratch or pathlib.Path(temporary)).resolve()
-        if arguments.run:
-            return run_mutants(arguments.run, scratch, arguments.only, arguments.seed)
-        chosen = [m for m in MUTATIONS if arguments.only in m.name]
-        if not chosen:
-            sys.exit(f"no mutation's name contains {arguments.only!r}")
-        check(chosen)
-        if arguments.build:
-            build(chosen, arguments.build.resolve(), scratch, arguments.jobs)
-        else:
-            print(f"{len(chosen)} mutations fit the source")
-    return 0
+    chosen = [m for m in MUTATIONS if arguments.only in m.name]
+    if not chosen:
+        sys.exit(f"no mutation's name contains {arguments.only!r}")
+    check(chosen)
+    if arguments.check:
+        print(f"{len(chosen)} mutations fit the source")
+        return 0
+    if not arguments.suite.is_file():
+        sys.exit(f"{arguments.suite} is not there: build the target test_gpu_moe_shared")
+    trial = Trial(arguments.suite.resolve(), arguments.seed, chosen)
+    with tempfile.TemporaryDirectory(prefix="moeopt-mutants-") as scratch:
+        threads = [threading.Thread(target=trial.work, args=(pathlib.Path(scratch) / str(n),))
+                   for n in range(max(1, min(arguments.jobs // JOBS, len(chosen))))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if trial.error is not None:
+        sys.exit(str(trial.error))
+    print(f"\n{trial.killed} of {len(chosen)} killed")
+    return 0 if trial.killed == len(chosen) else 1
 
 
 if __name__ == "__main__":
