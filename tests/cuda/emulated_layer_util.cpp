@@ -20,10 +20,10 @@ EmulatedLayer::EmulatedLayer(const Shape& layer_shape, bool given)
   launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;
   launch.gate_units = ceil_div(gate_rows, config.gate_rows);
   launch.units1 = ceil_div(expert_layout(shape).tiles1(), m);
-  launch.units2 = ceil_div(expert_layout(shape).tiles2(), m);
+  launch.units2 = ceil_div(expert_layout(shape).tiles2(), config.variant.second_tiles);
   if (shape.shared()) {
     launch.shared_units1 = ceil_div(shared_layout(shape).tiles1(), m);
-    launch.shared_units2 = ceil_div(shared_layout(shape).tiles2(), m);
+    launch.shared_units2 = ceil_div(shared_layout(shape).tiles2(), config.variant.second_tiles);
   }
 }
 

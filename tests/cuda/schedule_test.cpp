@@ -247,7 +247,8 @@ TEST(Schedule, TicketsFitAtTheExtremes) {
           launch.gate_tokens = config.gate_tokens;
           launch.gate_units = ceil_div(experts + 1, config.gate_rows);
           launch.units1 = launch.shared_units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);
-          launch.units2 = launch.shared_units2 = ceil_div(layout.tiles2(), config.variant.m_tiles);
+          launch.units2 = launch.shared_units2 =
+              ceil_div(layout.tiles2(), config.variant.second_tiles);
           launch = launch.with_tokens(tokens);
           const std::int64_t tiles = std::int64_t{1} * tokens * shape.top_k / launch.n_max + 512;
           const std::int64_t units = std::int64_t{1} * launch.units1 + launch.units2;

@@ -8,11 +8,30 @@ namespace moeopt::cuda::moe {
 
 std::string Config::name() const {
   return std::string(variant.dtype == Dtype::kBf16 ? "bf16" : "fp8") + " m" +
-         std::to_string(128 * variant.m_tiles) + " n" + std::to_string(variant.n_max) +
+         std::to_string(kTileRows * variant.m_tiles) +
+         (variant.second_tiles < variant.m_tiles
+              ? "/" + std::to_string(kTileRows * variant.second_tiles)
+              : "") +
+         " n" + std::to_string(variant.n_max) +
          (route_everywhere ? " route-everywhere"
           : local_lists    ? " local-lists"
                            : "");
 }
+
+namespace {
+
+// Whether the second GEMM has so few tasks of two tiles, with so long a K, that tasks of one pay.
+bool halves_second(const Shape& shape) {
+  constexpr std::int64_t kMultiprocessors = 132;
+  constexpr int kLongBlocks = 64;  // of K
+  if (shape.intermediate < kLongBlocks * kBlockBytes) return false;
+  const std::int64_t experts =
+      std::min(std::int64_t{shape.slots}, std::int64_t{1} * shape.max_tokens * shape.top_k) +
+      (shape.shared() ? 1 : 0);
+  return 2 * experts * ceil_div(shape.hidden, 2 * kTileRows) < kMultiprocessors;
+}
+
+}  // namespace
 
 Config choose_config(const Shape& shape) {
   // Rows that an expert gets when every expert is asked for equally often.
@@ -23,6 +42,10 @@ Config choose_config(const Shape& shape) {
   const double few = shape.shared() ? 12 : 28;
   config.variant.n_max = rows <= 12 ? 32 : rows <= few ? 64 : 128;
   config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
+  config.variant.second_tiles = config.variant.m_tiles;
+  if (shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape)) {
+    config.variant.second_tiles = 1;
+  }
   config.gate_tokens = shape.max_tokens <= 64 && !config.images() ? 8 : 32;
   // About one task a block while tokens are few, those that come with the gate's counted; whole mma
   // tiles of 16 rows when they are many.

@@ -41,6 +41,7 @@ struct Variant {
   Dtype dtype;
   int m_tiles;  // 1 or 2; two warpgroups: a task covers 128 * m_tiles rows of weights
   int n_max;    // 32, 64 or 128
+  int second_tiles = m_tiles;  // 128-row tiles of a task of the second GEMM
 
   bool operator==(const Variant&) const = default;
 };
@@ -54,7 +55,7 @@ struct Config {
   bool gathers;           // with images: x, too, from the second weight unit on (Launch::gathers)
   // h lies in stage images (layout.h).
   bool images() const { return variant.n_max >= 128; }
-  std::string name() const;  // "bf16 m128 n32"
+  std::string name() const;  // "bf16 m128 n32"; "m256/128": 128 rows in the second GEMM
 };
 
 inline constexpr int kGateRows = 16;

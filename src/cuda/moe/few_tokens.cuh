@@ -1,7 +1,8 @@
 // The GEMMs of a task of up to 64 tokens: weights are operand A (64 rows a wgmma), tokens operand
 // B, so that a task with few tokens is a narrow N, not padding. With one 64-row tile per warpgroup
 // a task's 128 rows are halves of one packed tile; with two, each warpgroup has a packed tile of
-// its own. Owned here: their K loops, and h and y as these tiles store them. Invariant (batch
+// its own; where a task of the second GEMM has one (Tile::kSecondTiles), the first has it. Owned
+// here: their K loops, and h and y as these tiles store them. Invariant (batch
 // invariance): an element's sum runs along all of K in one accumulator, ascending (fp8: 128
 // products at a time, scaled, then added), whatever the width.
 #pragma once
@@ -53,6 +54,10 @@ class FewTokens {
 
   template <int kN>
   __device__ void gemm_n(const TaskInfo& info) {
+    if (T::kHalvesSecond && info.task.kind == TaskKind::kSecond && group() >= T::kSecondTiles) {
+      pass(info);
+      return;
+    }
     // NOTE: zeroed also because a register that wgmma reads uninitialised is live around the task
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
@@ -75,6 +80,15 @@ class FewTokens {
 
   // --- K loops -----------------------------------------------------------------------------------
 
+  // The task has no rows for this warpgroup.
+  __device__ void pass(const TaskInfo& info) {
+#pragma unroll 1
+    for (int block = 0; block < info.blocks; block += T::kBlocks) {
+      rings_.wait(false);
+      rings_.advance();
+      rings_.free_previous();
+    }
+  }
   __device__ void wait_for_stage(const TaskInfo& info, int block) {
     rings_.wait(true);
     if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
@@ -134,46 +148,87 @@ class FewTokens {
 
   // 128 products by wgmma, times both scales, then into the float32 total: the tensor core's own
   // accumulator keeps too few bits for all of K. Both m-tiles at a time.
-  // (Promoting one while the next runs is refused by ptxas, C7514; the other warpgroup fills the
-  // gap.)
+  template <int kN>
+  __device__ void issue_fp8(Sums<kN>& products) {
+    const std::uint64_t weights = weights_operand(0);
+    const std::uint64_t tokens = tokens_operand(0);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+#pragma unroll
+      for (int i = 0; i < T::kMTiles; ++i) {
+        wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
+                       step > 0);
+      }
+    }
+    wgmma_commit();
+  }
+  // Of a block of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
+  struct BlockScales {
+    float low;
+    float high;
+  };
+  template <int kN>
+  __device__ void promote(Sums<kN>& products, BlockScales scales, const float* token_scales,
+                          Sums<kN>& total) {
+#pragma unroll
+    for (int i = 0; i < T::kMTiles; ++i) {
+      pin(products[i]);
+#pragma unroll
+      for (int g = 0; g < kN / 8; ++g) {
+        const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+        total[i][4 * g] += products[i][4 * g] * (scales.low * token.x);
+        total[i][4 * g + 1] += products[i][4 * g + 1] * (scales.low * token.y);
+        total[i][4 * g + 2] += products[i][4 * g + 2] * (scales.high * token.x);
+        total[i][4 * g + 3] += products[i][4 * g + 3] * (scales.high * token.y);
+      }
+    }
+  }
+  // Of this thread's tokens of the stage at hand.
+  __device__ const float* token_scales() const {
+    return rings_.token_scales() + 2 * (lane() % 4);
+  }
+
   template <int kN>
   __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
-    // Of this warpgroup's packed tile: rows r of a fragment (gate), rows r + 8 (up).
-    const int step_of_scales = first ? 2 : 1;
+    const int step = first ? 2 : 1;
     const int up = first ? 1 : 0;
-    float products[T::kMTiles][kN / 2] = {};
-    for (int block = 0; block < info.blocks; ++block) {
-      const float low_scale = scales[block * step_of_scales];
-      const float high_scale = scales[block * step_of_scales + up];
+    const auto scales_of = [&](int block) -> BlockScales {
+      return {scales[block * step], scales[block * step + up]};
+    };
+    Sums<kN> products = {};
+    int block = 0;
+    if constexpr (T::kHalvesSecond && kN == 8) {
+      // Two blocks at a time: the first one's products are promoted while the second one's are
+      // made. (The same across the loop's end is refused by ptxas, C7514.)
+      Sums<kN> others = {};
+#pragma unroll 1
+      for (; block + 1 < info.blocks; block += 2) {
+        wait_for_stage(info, block);
+        const float* tokens = token_scales();
+        issue_fp8<kN>(products);
+        rings_.advance();
+        wait_for_stage(info, block + 1);
+        issue_fp8<kN>(others);
+        wgmma_wait<1>();
+        promote<kN>(products, scales_of(block), tokens, total);
+        rings_.free_previous();
+        wgmma_wait<0>();
+        promote<kN>(others, scales_of(block + 1), token_scales(), total);
+        rings_.advance();
+        rings_.free_previous();
+      }
+    }
+    // (Promoting one while the next runs costs code, which between other kernels is fetched from
+    // memory; the other warpgroup fills the gap.)
+    for (; block < info.blocks; ++block) {
+      const BlockScales block_scales = scales_of(block);
       wait_for_stage(info, block);
-      const std::uint64_t weights = weights_operand(0);
-      const float* token_scales = rings_.token_scales() + 2 * (lane() % 4);
-      const std::uint64_t tokens = tokens_operand(0);
-      wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) {
-#pragma unroll
-        for (int i = 0; i < T::kMTiles; ++i) {
-          wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
-                         step > 0);
-        }
-      }
-      wgmma_commit();
+      issue_fp8<kN>(products);
       wgmma_wait<0>();
-#pragma unroll
-      for (int i = 0; i < T::kMTiles; ++i) {
-        pin(products[i]);
-#pragma unroll
-        for (int g = 0; g < kN / 8; ++g) {
-          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
-          total[i][4 * g] += products[i][4 * g] * (low_scale * token.x);
-          total[i][4 * g + 1] += products[i][4 * g + 1] * (low_scale * token.y);
-          total[i][4 * g + 2] += products[i][4 * g + 2] * (high_scale * token.x);
-          total[i][4 * g + 3] += products[i][4 * g + 3] * (high_scale * token.y);
-        }
-      }
+      promote<kN>(products, block_scales, token_scales(), total);
       rings_.advance();
       rings_.free_previous();
     }
@@ -280,7 +335,7 @@ class FewTokens {
   template <int kN>
   __device__ void finish_second(const TaskInfo& info, Sums<kN>& sums, const std::int32_t* y_row) {
     auto* y = static_cast<std::byte*>(p_.y);
-    const int tile = packed_tile(info);
+    const int tile = T::kHalvesSecond ? info.task.unit : packed_tile(info);
 #pragma unroll
     for (int i = 0; i < T::kMTiles; ++i) {
       const int first_column = tile * kTileRows + packed_half(i) * kHalfRows;

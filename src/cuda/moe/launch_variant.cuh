@@ -25,10 +25,10 @@ Launch make_launch(const Params& p) {
   launch.gate_tokens = gate_rows > 0 ? p.gate_tokens : 0;
   launch.gate_units = ceil_div(gate_rows, p.gate_rows);
   launch.units1 = ceil_div(p.layout.tiles1(), T::kMTiles);
-  launch.units2 = ceil_div(p.layout.tiles2(), T::kMTiles);
+  launch.units2 = ceil_div(p.layout.tiles2(), T::kSecondTiles);
   if (p.shared_intermediate > 0) {
     launch.shared_units1 = ceil_div(p.shared_layout.tiles1(), T::kMTiles);
-    launch.shared_units2 = ceil_div(p.shared_layout.tiles2(), T::kMTiles);
+    launch.shared_units2 = ceil_div(p.shared_layout.tiles2(), T::kSecondTiles);
   }
   return launch;
 }

@@ -268,16 +268,23 @@ class Producer {
                ? p_.shared
                : p_.experts + static_cast<std::uint64_t>(info.expert) * p_.expert_stride;
   }
-  // 128-row tiles of the task's unit: kMTiles, or what is left of the matrix.
+  // 128-row tiles of a unit of the task's GEMM, and the first of the task's own.
+  __device__ int unit_tiles(const TaskInfo& info) const {
+    return T::kHalvesSecond && info.task.kind == TaskKind::kSecond ? T::kSecondTiles : T::kMTiles;
+  }
+  __device__ int first_tile(const TaskInfo& info) const {
+    return info.task.unit * unit_tiles(info);
+  }
+  // Of the task's unit: what is left of the matrix at most.
   __device__ int tiles_of(const TaskInfo& info, const ExpertLayout& layout) const {
     const int tiles = info.task.kind == TaskKind::kFirst ? layout.tiles1() : layout.tiles2();
-    return min(T::kMTiles, tiles - info.task.unit * T::kMTiles);
+    return min(unit_tiles(info), tiles - first_tile(info));
   }
 
   __device__ void copy_scales(const TaskInfo& info, Mbarrier& full) {
     const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
     const bool first = info.task.kind == TaskKind::kFirst;
-    const int tile = info.task.unit * T::kMTiles;
+    const int tile = first_tile(info);
     const int tiles = tiles_of(info, layout);
     const auto bytes =
         static_cast<std::uint32_t>(first ? layout.scale1_stride() : layout.scale2_stride());
@@ -291,7 +298,7 @@ class Producer {
 
   __device__ Stream stream_of(const TaskInfo& info) const {
     const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
-    const int tile = info.task.unit * T::kMTiles;
+    const int tile = first_tile(info);
     return {.from = expert(info) + (info.task.kind == TaskKind::kFirst ? layout.stage1(tile, 0)
                                                                        : layout.stage2(tile, 0)),
             .tile_bytes = std::uint64_t{kStageBytes} * info.blocks,

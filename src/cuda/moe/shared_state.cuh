@@ -33,12 +33,16 @@ inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 inline constexpr int kConsumerBarrier = 1;
 inline constexpr int kLoaderBarrier = 2;
 
-template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_>
+template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_,
+          int kSecondTiles_ = kMTiles_>
 struct Tile {
   static constexpr Dtype kDtype = kDtype_;
   static constexpr bool kFp8 = kDtype == Dtype::kFp8;
   static constexpr int kElementBytes = kFp8 ? 1 : 2;
   static constexpr int kMTiles = kMTiles_;
+  // 128-row tiles of a task of the second GEMM. Fewer than kMTiles: its K is taken to be long.
+  static constexpr int kSecondTiles = kSecondTiles_;
+  static constexpr bool kHalvesSecond = kSecondTiles < kMTiles;
   static constexpr int kNMax = kNMax_;
   static constexpr int kWeightStages = kWeightStages_;
   static constexpr int kTokenStages = kTokenStages_;
