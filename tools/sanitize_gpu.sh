@@ -15,7 +15,7 @@ failed=0
 for tool in memcheck racecheck initcheck; do
   echo "== $tool"
   if ! "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 \
-    "$suite" --filter tiny --seed "$seed" --limit 600 | tail -n 25; then
+    "$suite" --filter tiny --memory 1 --seed "$seed" --limit 600 | tail -n 25; then
     failed=1
     echo "FAILED: $tool"
   fi

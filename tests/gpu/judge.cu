@@ -191,7 +191,7 @@ Verdict judge_output(Arena& arena, const Bf16Bits* out, std::int64_t out_stride,
     if (!(error <= std::hypot(bounds.row * size, bf16_step(e.largest)))) {
       ++rare;
       const bool bearable = error <= std::hypot(bounds.rare_row * size, bf16_step(e.largest));
-      if (!bearable || rare > std::max(1, rows / kRareRows)) {
+      if (!bearable || rare > std::max(kRareAnyway, rows / kRareRows)) {
         fault(row_text(r, "error " + number(error / size) + " > " + number(bounds.row)));
       }
     }

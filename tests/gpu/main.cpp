@@ -1,7 +1,7 @@
 // test_gpu_moe: the fused MoE layer on a GPU, held against its contract. One command, one table.
 //
 //   test_gpu_moe [--seed N] [--filter GROUP[/NAME]] [--quick] [--fail-fast]
-//                [--soak SECONDS] [--limit SECONDS]
+//                [--soak SECONDS] [--limit SECONDS] [--memory GIB]
 //
 // The seed is printed; without --seed it is a new one each time. --soak runs random cases alone for
 // that long.
@@ -23,7 +23,7 @@ namespace {
 [[noreturn]] void usage() {
   fmt::print(stderr,
              "usage: test_gpu_moe [--seed N] [--filter GROUP[/NAME]] [--quick] [--fail-fast]\n"
-             "                    [--soak SECONDS] [--limit SECONDS]\n");
+             "                    [--soak SECONDS] [--limit SECONDS] [--memory GIB]\n");
   std::exit(2);
 }
 
@@ -55,6 +55,8 @@ Options parse(const std::vector<std::string>& words) {
       options.soak_seconds = seconds_of(value());
     } else if (words[i] == "--limit") {
       options.limit_seconds = seconds_of(value());
+    } else if (words[i] == "--memory") {
+      options.memory_gib = std::strtoull(value().c_str(), nullptr, 10);
     } else {
       usage();
     }
@@ -62,18 +64,16 @@ Options parse(const std::vector<std::string>& words) {
   return options;
 }
 
-// Enough for the largest real layer, its packed copy and its float64 reference.
-std::size_t arena_bytes() {
-  constexpr std::size_t kWanted = std::size_t{40} << 30;
+std::size_t arena_bytes(std::size_t gib) {
   std::size_t free = 0;
   std::size_t total = 0;
   check(cudaMemGetInfo(&free, &total), "how much memory");
-  return std::min(kWanted, free / 10 * 9);
+  return std::min(gib << 30, free / 10 * 9);
 }
 
 void run_all(Suite& suite) {
   const Stream stream;
-  Arena arena(arena_bytes(), stream);
+  Arena arena(arena_bytes(suite.options().memory_gib), stream);
   if (suite.options().soak_seconds > 0) {
     soak(suite, arena);
     return;

@@ -89,6 +89,20 @@ constexpr Variation kLimits[] = {
        d.hidden = 128;
        d.shared_intermediate = 32768;
      }},
+    {"long-k",  // an odd number of K blocks in both dtypes, an odd number of tiles
+     [](moeopt_moe_desc& d, BatchPlan& b) {
+       d.intermediate = d.dtype == MOEOPT_FP8 ? 8320 : 8256;
+       d.hidden = 384;
+       d.max_tokens = b.tokens = 3;
+     }},
+    {"long-k-hot",
+     [](moeopt_moe_desc& d, BatchPlan& b) {
+       d.intermediate = 8320;
+       d.hidden = 384;
+       d.top_k = 1;
+       d.max_tokens = b.tokens = 40;
+       b.spread = Spread::kHot;
+     }},
     {"most-experts",
      [](moeopt_moe_desc& d, BatchPlan& b) {
        d.experts = d.slots = 512;

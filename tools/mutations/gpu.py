@@ -56,6 +56,10 @@ def check(mutations):
         sys.exit(f"{wrong} of {len(mutations)} mutations do not fit the source; update gpu_mutations.py")
 
 
+class CompileError(RuntimeError):
+    pass
+
+
 class Copy:
     """The library's sources and their build, in a folder of their own."""
 
@@ -77,7 +81,7 @@ class Copy:
     def build(self, what: str):
         done = run(["ninja", "-C", str(self.build_folder), f"-j{JOBS}", "moeopt_shared"])
         if done.returncode != 0:
-            raise RuntimeError(f"{what} does not compile:\n{done.stdout[-4000:]}")
+            raise CompileError(f"{what}:\n{done.stdout[-4000:]}")
 
     def build_mutant(self, mutation):
         path = self.tree / mutation.file
@@ -129,8 +133,12 @@ class Trial:
             self.judge_unmodified(copy)
             while self.error is None:
                 mutation = self.left.get_nowait()
-                copy.build_mutant(mutation)
-                self.judge(mutation, copy)
+                try:
+                    copy.build_mutant(mutation)
+                except CompileError as error:
+                    print(f"{mutation.name:<50}  DOES NOT COMPILE: {error}", flush=True)
+                else:
+                    self.judge(mutation, copy)
         except queue.Empty:
             pass
         except Exception as error:

@@ -36,15 +36,11 @@ FREE_BF16 = """      if (stage > 0) {
         wgmma_wait<1>();
         rings_.free_previous();
       }"""
-ISSUE_FP8 = """      wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) {
-#pragma unroll
-        for (int i = 0; i < T::kMTiles; ++i) {
-          wgmma_e4m3<kN>(products[i], weights + i * (kHalfBytes >> 4) + step * 2, tokens + step * 2,
-                         step > 0);"""
+ISSUE_FP8 = """      issue_fp8<kN>(products);
+      wgmma_wait<0>();
+      promote<kN>(products, block_scales, token_scales(), total);"""
 
-ADD_FP8 = "total[i][4 * g + 3] += products[i][4 * g + 3] * (high_scale * token.y);"
+ADD_FP8 = "total[i][4 * g + 3] += products[i][4 * g + 3] * (scales.high * token.y);"
 ADD_FP8_MANY = "sums[tile * kTileSums + i] += products[i] * scale[i / 4 % 2][i / 2 % 2];"
 
 WEIGHTS = [
@@ -133,21 +129,35 @@ GEMMS = [
              # The sum so far goes back into the tensor core's accumulator, in the next block's scale.
              """      for (int i = 0; i < T::kMTiles; ++i) {
         for (int g = 0; g < kN / 8; ++g) {
-          const float2 token = *reinterpret_cast<const float2*>(token_scales + 8 * g);
+          const float2 token = *reinterpret_cast<const float2*>(token_scales() + 8 * g);
           float* kept = &total[i][4 * g];
-          products[i][4 * g] = kept[0] / (low_scale * token.x);
-          products[i][4 * g + 1] = kept[1] / (low_scale * token.y);
-          products[i][4 * g + 2] = kept[2] / (high_scale * token.x);
-          products[i][4 * g + 3] = kept[3] / (high_scale * token.y);
+          products[i][4 * g] = kept[0] / (block_scales.low * token.x);
+          products[i][4 * g + 1] = kept[1] / (block_scales.low * token.y);
+          products[i][4 * g + 2] = kept[2] / (block_scales.high * token.x);
+          products[i][4 * g + 3] = kept[3] / (block_scales.high * token.y);
           for (int n = 0; n < 4; ++n) kept[n] = 0;
         }
       }
-""" + ISSUE_FP8.replace("step > 0);", "1);")),
-    Mutation("a weight's scale block off by one", FEW, "scales[block * step_of_scales];",
-             "scales[min(block + 1, info.blocks - 1) * step_of_scales];"),
+      wgmma_fence();
+      for (int step = 0; step < 4; ++step) {
+        for (int i = 0; i < T::kMTiles; ++i) {
+          wgmma_e4m3<kN>(products[i], weights_operand(0) + i * (kHalfBytes >> 4) + step * 2,
+                         tokens_operand(0) + step * 2, 1);
+        }
+      }
+      wgmma_commit();
+      wgmma_wait<0>();
+      promote<kN>(products, block_scales, token_scales(), total);"""),
+    Mutation("a weight's scale block off by one", FEW, "return {scales[block * step],",
+             "return {scales[min(block + 1, info.blocks - 1) * step],"),
+    Mutation("a block promoted by the scales of the one before it", FEW, "promote<kN>(others, scales_of(block + 1),",
+             "promote<kN>(others, scales_of(block),"),
+    Mutation("a task's tile taken for the one after it", PRODUCER, "return info.task.unit * unit_tiles(info);",
+             "return info.task.unit * T::kMTiles;"),
     Mutation("a weight's scale block off by one (many tokens)", MANY, "of_weights += first ? 8 : 4;",
              "of_weights += first ? 16 : 8;"),
-    Mutation("the gate's scale for up", FEW, "const int up = first ? 1 : 0;", "const int up = 0;"),
+    Mutation("the gate's scale for up", FEW, "scales[block * step + up]",
+             "scales[block * step]"),
     Mutation("the gate's scale for up (many tokens)", MANY, "load_shared_float(at + (first ? 4 : 0))",
              "load_shared_float(at)"),
     Mutation("the first token's scale for both (many tokens)", MANY, "token[1] = load_shared_float(scales + 32);",
