@@ -189,14 +189,21 @@ void Forward::keep_routes(const ForwardStep& step, int layer, const Routing& rou
   const auto top_k = routing.experts.size() / rows;
   const std::size_t first =
       static_cast<std::size_t>(moe_index_[static_cast<std::size_t>(layer)]) * rows * width;
+  const auto ids = step.route_ids.subspan(first, rows * width);
+  const auto weights = step.route_weights.subspan(first, rows * width);
+  if (width == top_k) {  // one copy of all rows, nearly every model's case
+    std::ranges::transform(routing.experts, ids.begin(),
+                           [](std::int32_t id) { return static_cast<std::int16_t>(id); });
+    std::ranges::copy(routing.weights, weights.begin());
+    return;
+  }
   for (std::size_t row = 0; row < rows; ++row) {
-    const auto ids = step.route_ids.subspan(first + row * width, width);
-    const auto weights = step.route_weights.subspan(first + row * width, width);
     for (std::size_t slot = 0; slot < width; ++slot) {
       const bool filled = slot < top_k;
-      ids[slot] = filled ? static_cast<std::int16_t>(routing.experts[row * top_k + slot])
-                         : std::int16_t{-1};
-      weights[slot] = filled ? routing.weights[row * top_k + slot] : 0.0f;
+      ids[row * width + slot] = filled
+                                    ? static_cast<std::int16_t>(routing.experts[row * top_k + slot])
+                                    : std::int16_t{-1};
+      weights[row * width + slot] = filled ? routing.weights[row * top_k + slot] : 0.0f;
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "routing/log_format.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
@@ -14,12 +15,59 @@
 namespace moeopt {
 namespace {
 
-void append_number(std::string& out, std::uint64_t value) {
-  std::array<char, 24> text;
-  const auto [end, failed] = std::to_chars(text.data(), text.data() + text.size(), value);
-  MOEOPT_CHECK(failed == std::errc());
-  out.append(text.data(), end);
-}
+// Text put together in a buffer that the caller made large enough.
+class Cursor {
+ public:
+  explicit Cursor(char* at) : at_(at) {}
+  char* at() const { return at_; }
+  void text(std::string_view text) { at_ = std::ranges::copy(text, at_).out; }
+  void number(std::uint32_t value) {
+    if (value < 10) {
+      *at_++ = static_cast<char>('0' + value);
+    } else {
+      at_ = std::to_chars(at_, at_ + kMostDigits, value).ptr;
+    }
+  }
+  // All of `chars`, of which the first `size` are meant: a copy of constant length is a move.
+  template <std::size_t kSize>
+  void front_of(const std::array<char, kSize>& chars, std::size_t size) {
+    std::memcpy(at_, chars.data(), kSize);
+    at_ += size;
+  }
+
+  static constexpr std::size_t kMostDigits = 10;
+
+ private:
+  char* at_;
+};
+
+// weight_text() takes a microsecond, and few of the 2^16 weights are common: those of 2^-8 ... 1
+// have a place each, others share them.
+class WeightTexts {
+ public:
+  static constexpr std::size_t kMost = 13;
+
+  void put(std::uint16_t bits, Cursor& into) {
+    Text& text = texts_[bits % texts_.size()];
+    if (text.size == 0 || text.bits != bits) {
+      std::array<char, 32> buffer;
+      const std::string_view made = weight_text(bits, buffer);
+      MOEOPT_CHECK(made.size() <= kMost);
+      std::ranges::copy(made, text.chars.begin());
+      text.bits = bits;
+      text.size = static_cast<std::uint8_t>(made.size());
+    }
+    into.front_of(text.chars, text.size);
+  }
+
+ private:
+  struct Text {
+    std::uint16_t bits = 0;
+    std::uint8_t size = 0;  // 0: none yet
+    std::array<char, kMost> chars{};
+  };
+  std::vector<Text> texts_ = std::vector<Text>(std::size_t{1} << 13);
+};
 
 class JsonlEncoder final : public LogEncoder {
  public:
@@ -29,21 +77,26 @@ class JsonlEncoder final : public LogEncoder {
   std::string totals(const RoutingTotals& totals) const override {
     return totals_json(totals) + "\n";
   }
-  std::string request(const RoutingHeader& header, const RequestRoutes& routes) const override {
+  std::string request(const RoutingHeader& header, const RequestRoutes& routes) override {
     const std::string id = Json(routes.id).dump(-1, ' ', false, Json::error_handler_t::replace);
-    OrderedJson line = {{"type", "request"},
+    OrderedJson head = {{"type", "request"},
                         {"req_id", routes.id},
                         {"prompt_tokens", routes.prompt_tokens},
                         {"tokens", routes.tokens()},
                         {"cached_tokens", routes.cached_tokens},
                         {"replayed_tokens", routes.replayed_tokens()}};
-    if (!routes.complete) line["partial"] = true;
-    std::string out = line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+    if (!routes.complete) head["partial"] = true;
+    std::string out = head.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+    line_.resize(kMostFixed + id.size() +
+                 static_cast<std::size_t>(header.top_k) *
+                     (Cursor::kMostDigits + WeightTexts::kMost + 2));
     std::size_t row = 0;
     for (const RouteSpan& span : routes.spans) {
       for (std::uint32_t t = 0; t < span.n_tokens; ++t, ++row) {
+        Cursor line(line_.data());  // as far as all layers' are the same
+        put_token(line, id, span, span.first_token + t);
         for (std::size_t layer = 0; layer < header.layers.size(); ++layer) {
-          append_route(out, id, span, span.first_token + t, header, layer, row, routes);
+          append_route(out, line, header, layer, row, routes);
         }
       }
     }
@@ -51,42 +104,49 @@ class JsonlEncoder final : public LogEncoder {
   }
 
  private:
-  static void append_route(std::string& out, const std::string& id, const RouteSpan& span,
-                           std::uint32_t token, const RoutingHeader& header, std::size_t layer,
-                           std::size_t row, const RequestRoutes& routes) {
+  static void put_token(Cursor& line, std::string_view id, const RouteSpan& span,
+                        std::uint32_t token) {
+    line.text(R"({"type":"route","req_id":)");
+    line.text(id);
+    line.text(R"(,"token_idx":)");
+    line.number(token);
+    if (span.phase != RoutePhase::kUnknown) {
+      line.text(R"(,"phase":")");
+      line.text(route_phase_name(span.phase));
+      line.text("\"");
+    }
+    if (span.replayed) line.text(R"(,"replayed":true)");
+    line.text(R"(,"layer":)");
+  }
+
+  void append_route(std::string& out, Cursor line, const RoutingHeader& header, std::size_t layer,
+                    std::size_t row, const RequestRoutes& routes) {
     const auto top_k = static_cast<std::size_t>(header.top_k);
     const std::size_t first = (row * header.layers.size() + layer) * top_k;
     const auto ids = std::span(routes.ids).subspan(first, top_k);
     std::size_t n = 0;
     while (n < top_k && ids[n] != kNoExpert) ++n;
     if (n == 0) return;
-    out += R"({"type":"route","req_id":)";
-    out += id;
-    out += R"(,"token_idx":)";
-    append_number(out, token);
-    if (span.phase != RoutePhase::kUnknown) {
-      out += R"(,"phase":")";
-      out += route_phase_name(span.phase);
-      out += '"';
-    }
-    if (span.replayed) out += R"(,"replayed":true)";
-    out += R"(,"layer":)";
-    append_number(out, static_cast<std::uint64_t>(header.layers[layer]));
-    out += R"(,"topk_ids":[)";
+    line.number(static_cast<std::uint32_t>(header.layers[layer]));
+    line.text(R"(,"topk_ids":[)");
     for (std::size_t i = 0; i < n; ++i) {
-      if (i > 0) out += ',';
-      append_number(out, ids[i]);
+      if (i > 0) line.text(",");
+      line.number(ids[i]);
     }
     if (!routes.weights.empty()) {
-      out += R"(],"topk_weights":[)";
-      std::array<char, 32> buffer;
+      line.text(R"(],"topk_weights":[)");
       for (std::size_t i = 0; i < n; ++i) {
-        if (i > 0) out += ',';
-        out += weight_text(routes.weights[first + i], buffer);
+        if (i > 0) line.text(",");
+        texts_.put(routes.weights[first + i], line);
       }
     }
-    out += "]}\n";
+    line.text("]}\n");
+    out.append(line_.data(), line.at());
   }
+
+  static constexpr std::size_t kMostFixed = 160;  // of a line: its names, token and layer
+  std::string line_;                              // room for the longest
+  WeightTexts texts_;
 };
 
 // Little-endian, which every machine this program runs on is.
@@ -97,15 +157,16 @@ void put(std::string& out, T value) {
   out.append(bytes.data(), bytes.size());
 }
 
-std::string block(std::uint32_t tag, std::string_view payload) {
+constexpr std::size_t kBlockHead = 12;  // bytes before the payload
+
+// `block`: kBlockHead bytes of whatever, then the payload.
+std::string sealed(std::uint32_t tag, std::string block) {
+  const auto payload = std::as_bytes(std::span(block)).subspan(kBlockHead);
   MOEOPT_CHECK(payload.size() <= kMaxBlockBytes);
-  std::string out;
-  out.reserve(payload.size() + 12);
-  put(out, tag);
-  put(out, static_cast<std::uint32_t>(payload.size()));
-  put(out, crc32(std::as_bytes(std::span(payload))));
-  out += payload;
-  return out;
+  const std::array head{tag, static_cast<std::uint32_t>(payload.size()), crc32(payload)};
+  static_assert(sizeof(head) == kBlockHead);
+  std::memcpy(block.data(), head.data(), kBlockHead);
+  return block;
 }
 
 class BinaryEncoder final : public LogEncoder {
@@ -119,34 +180,37 @@ class BinaryEncoder final : public LogEncoder {
     return out + json;
   }
   std::string totals(const RoutingTotals& totals) const override {
-    return block(kTotalsTag, totals_json(totals));
+    return sealed(kTotalsTag, std::string(kBlockHead, '\0') + totals_json(totals));
   }
-  std::string request(const RoutingHeader& header, const RequestRoutes& routes) const override {
-    std::string payload;
-    payload.reserve(64 + routes.spans.size() * 12 +
-                    routes.ids.size() * static_cast<std::size_t>(header.id_bytes()) +
-                    routes.weights.size() * sizeof(std::uint16_t));
-    put(payload, static_cast<std::uint32_t>(routes.id.size()));
-    put(payload, routes.prompt_tokens);
-    put(payload, routes.cached_tokens);
-    put(payload, static_cast<std::uint32_t>(routes.complete ? 0 : 1));
-    put(payload, static_cast<std::uint32_t>(routes.spans.size()));
-    payload += routes.id;
+  std::string request(const RoutingHeader& header, const RequestRoutes& routes) override {
+    std::string block(kBlockHead, '\0');
+    block.reserve(64 + routes.spans.size() * 12 +
+                  routes.ids.size() * static_cast<std::size_t>(header.id_bytes()) +
+                  routes.weights.size() * sizeof(std::uint16_t));
+    put(block, static_cast<std::uint32_t>(routes.id.size()));
+    put(block, routes.prompt_tokens);
+    put(block, routes.cached_tokens);
+    put(block, static_cast<std::uint32_t>(routes.complete ? 0 : 1));
+    put(block, static_cast<std::uint32_t>(routes.spans.size()));
+    block += routes.id;
     for (const RouteSpan& span : routes.spans) {
-      put(payload, span.first_token);
-      put(payload, span.n_tokens);
-      put(payload, static_cast<std::uint32_t>(static_cast<std::uint32_t>(span.phase) |
-                                              (span.replayed ? 0x100u : 0u)));
+      put(block, span.first_token);
+      put(block, span.n_tokens);
+      put(block, static_cast<std::uint32_t>(static_cast<std::uint32_t>(span.phase) |
+                                            (span.replayed ? 0x100u : 0u)));
     }
     if (header.id_bytes() == 1) {
-      for (const std::uint16_t id : routes.ids) payload += static_cast<char>(id & 0xffu);
+      const std::size_t at = block.size();
+      block.resize(at + routes.ids.size());
+      std::ranges::transform(routes.ids, block.begin() + static_cast<std::ptrdiff_t>(at),
+                             [](std::uint16_t id) { return static_cast<char>(id & 0xffu); });
     } else {
       const auto bytes = std::as_bytes(std::span(routes.ids));
-      payload.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      block.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     }
     const auto weights = std::as_bytes(std::span(routes.weights));
-    payload.append(reinterpret_cast<const char*>(weights.data()), weights.size());
-    return block(kRequestTag, payload);
+    block.append(reinterpret_cast<const char*>(weights.data()), weights.size());
+    return sealed(kRequestTag, std::move(block));
   }
 };
 

@@ -31,7 +31,7 @@ class LogEncoder {
  public:
   virtual ~LogEncoder() = default;
   virtual std::string header(const RoutingHeader& header) const = 0;
-  virtual std::string request(const RoutingHeader& header, const RequestRoutes& routes) const = 0;
+  virtual std::string request(const RoutingHeader& header, const RequestRoutes& routes) = 0;
   virtual std::string totals(const RoutingTotals& totals) const = 0;
 };
 std::unique_ptr<LogEncoder> make_log_encoder(LogFormat format);

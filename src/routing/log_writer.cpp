@@ -132,13 +132,12 @@ void RoutingLogWriter::write_request(const RequestRoutes& routes) {
     const std::lock_guard lock(mutex_);
     state_.parts += 1;
   }
-  std::string bytes;
+  std::string bytes = encoder_->request(header_, routes);
   const RoutingTotals totals = state().totals;
   if (totals.dropped_requests != dropped_logged_) {
     dropped_logged_ = totals.dropped_requests;
-    bytes = encoder_->totals(totals);
+    bytes.insert(0, encoder_->totals(totals));
   }
-  bytes += encoder_->request(header_, routes);
   write_bytes(bytes);
   const std::lock_guard lock(mutex_);
   state_.totals.requests += 1;

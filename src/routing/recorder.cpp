@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/check.h"
 #include "tensor/dtype.h"
@@ -58,6 +59,8 @@ RoutingRecorder::Open& RoutingRecorder::open(const RouteRun& run) {
 }
 
 void RoutingRecorder::on_routes(std::span<const RouteRun> runs, const RouteStep& step) {
+  weights_.resize(step.weights.size());
+  std::ranges::transform(step.weights, weights_.begin(), [](float w) { return to_f16(w).bits; });
   for (const RouteRun& run : runs) {
     Open& open = this->open(run);
     open.tokens += static_cast<std::uint64_t>(run.n_tokens);
@@ -79,7 +82,6 @@ void RoutingRecorder::append_span(RequestRoutes& routes, std::uint32_t position,
 }
 
 void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step) {
-  const auto top_k = static_cast<std::size_t>(step.top_k);
   MOEOPT_CHECK(step.top_k == header_.top_k);
   RequestRoutes& routes = open.routes;
   const auto first = static_cast<std::uint32_t>(run.first_position);
@@ -87,10 +89,6 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
     routes.cached_tokens += first - open.next_position;
     open.next_position = first;
   }
-  std::size_t to = routes.ids.size();
-  const std::size_t more = static_cast<std::size_t>(run.n_tokens) * logged_.size() * top_k;
-  routes.ids.resize(to + more);
-  routes.weights.resize(to + more);
   for (int t = 0; t < run.n_tokens; ++t) {
     const auto position = static_cast<std::uint32_t>(run.first_position + t);
     const bool replayed = position < open.next_position;
@@ -98,25 +96,43 @@ void RoutingRecorder::add(Open& open, const RouteRun& run, const RouteStep& step
         run.first_position + t < run.n_prompt ? RoutePhase::kPrefill : RoutePhase::kDecode;
     append_span(routes, position, phase, replayed);
     open.next_position = std::max(open.next_position, position + 1);
-    const auto row = static_cast<std::size_t>(run.first_row) + static_cast<std::size_t>(t);
-    for (const std::size_t layer : logged_) {
-      const std::size_t from = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
-      for (std::size_t slot = from; slot < from + top_k; ++slot, ++to) {
-        const std::int16_t id = step.ids[slot];
-        const std::uint16_t weight = to_f16(step.weights[slot]).bits;
-        if ((weight & 0x7c00u) == 0x7c00u) {  // the model broke here, its request ends in an error
-          drop(open);
-          return;
-        }
-        routes.ids[to] = id < 0 ? kNoExpert : static_cast<std::uint16_t>(id);
-        routes.weights[to] = weight;
-      }
-    }
+  }
+  if (!copy_rows(routes, run, step)) {  // the model broke here, its request ends in an error
+    drop(open);
+    return;
   }
   const std::size_t bytes = routes.bytes();
   open_bytes_ += bytes - open.bytes;
   open.bytes = bytes;
   if (open_bytes_ > options_.open_bytes) drop(open);
+}
+
+bool RoutingRecorder::copy_rows(RequestRoutes& routes, const RouteRun& run,
+                                const RouteStep& step) const {
+  static_assert(static_cast<std::uint16_t>(std::int16_t{-1}) == kNoExpert);
+  const auto top_k = static_cast<std::size_t>(step.top_k);
+  const auto n_tokens = static_cast<std::size_t>(run.n_tokens);
+  const std::size_t before = routes.ids.size();
+  const std::size_t after = before + n_tokens * logged_.size() * top_k;
+  routes.ids.resize(after);
+  routes.weights.resize(after);
+  std::uint16_t* ids = routes.ids.data() + before;
+  std::uint16_t* weights = routes.weights.data() + before;
+  for (std::size_t t = 0; t < n_tokens; ++t) {
+    const std::size_t row = static_cast<std::size_t>(run.first_row) + t;
+    for (const std::size_t layer : logged_) {
+      const std::size_t from = (layer * static_cast<std::size_t>(step.n_tokens) + row) * top_k;
+      std::memcpy(ids, &step.ids[from], top_k * sizeof(*ids));
+      std::memcpy(weights, &weights_[from], top_k * sizeof(*weights));
+      ids += top_k;
+      weights += top_k;
+    }
+  }
+  unsigned broken = 0;
+  for (std::size_t i = before; i < after; ++i) {
+    broken |= static_cast<unsigned>((routes.weights[i] & 0x7c00u) == 0x7c00u);
+  }
+  return broken == 0;
 }
 
 void RoutingRecorder::drop(Open& open) {

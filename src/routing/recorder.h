@@ -49,6 +49,8 @@ class RoutingRecorder final : public RouteSink {
 
   Open& open(const RouteRun& run);
   void add(Open& open, const RouteRun& run, const RouteStep& step);
+  // False: a weight is no finite number.
+  bool copy_rows(RequestRoutes& routes, const RouteRun& run, const RouteStep& step) const;
   void append_span(RequestRoutes& routes, std::uint32_t position, RoutePhase phase, bool replayed);
   void drop(Open& open);
   void finish(Open& open);
@@ -56,7 +58,8 @@ class RoutingRecorder final : public RouteSink {
 
   const RoutingHeader header_;
   const RecorderOptions options_;
-  std::vector<std::size_t> logged_;  // of header_.layers: index among the MoE layers
+  std::vector<std::size_t> logged_;     // of header_.layers: index among the MoE layers
+  std::vector<std::uint16_t> weights_;  // the step's, as fp16
   std::map<Key, Open> open_;
   std::size_t open_bytes_ = 0;
   std::uint64_t n_named_ = 0;

@@ -78,29 +78,6 @@ float to_float(F16 value) {
   return sign != 0 ? -magnitude : magnitude;
 }
 
-F16 to_f16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t sign = bits >> 16 & 0x8000u;
-  const std::uint32_t magnitude = bits & 0x7fffffffu;
-  constexpr std::uint32_t kInfinity = 0x7f800000u;
-  constexpr std::uint32_t kTooLarge = 0x477ff000u;  // 65520, half way between the largest and 2^16
-  constexpr std::uint32_t kSmallestNormal = 0x38800000u;  // 2^-14
-  std::uint32_t rounded = 0;
-  if (magnitude > kInfinity) {
-    rounded = 0x7e00u;
-  } else if (magnitude >= kTooLarge) {
-    rounded = 0x7c00u;
-  } else if (magnitude < kSmallestNormal) {
-    // A float in [0.5, 1) counts in units of 2^-24, the format's smallest: the sum rounds to them.
-    rounded = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
-  } else {
-    // To the nearest, halves to even; a mantissa that rounds up carries into the exponent, whose
-    // bias then goes from 127 to 15.
-    rounded = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13;
-  }
-  return {static_cast<std::uint16_t>(sign | rounded)};
-}
-
 float to_float(F8E4M3 value) {
   const bool negative = (value.bits & 0x80u) != 0;
   const int exponent = (value.bits >> 3) & 0xf;
