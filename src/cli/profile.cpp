@@ -107,6 +107,7 @@ Run run_once(const ProfileFlags& flags, bool logged, const std::filesystem::path
   std::unique_ptr<RoutingLog> log;
   Run run;
   run.logged = logged;
+  if (logged) std::filesystem::remove(log_file);  // to empty the last run's is no cost of this one
   const auto start = std::chrono::steady_clock::now();
   const double cpu_start_s = cpu_seconds();
   if (logged) {
