@@ -20,9 +20,10 @@ constexpr Rates kToken = {0.7, 0.2}, kDecode = {0.05, 0.5}, kDecodeWork = {0.5, 
 // more no prompt is left.
 constexpr int kMostAlone = 2;
 // The aim stands still where the one balances the other: log(kMore) = share * log(1 / kLess), so at
-// a share of 0.4% beyond the limit. Three steps beyond it take a quarter off, so that a machine
-// that turns noisy has not lost many by the time the aim fits it.
-constexpr double kLess = 0.9, kMore = 1.00042;
+// a share of 0.4% of the steps that come near the limit (kNear of it): who reads the stream waits a
+// little longer than the step takes. Three such steps take a quarter off, so that a machine that
+// turns noisy has not lost many by the time the aim fits it.
+constexpr double kLess = 0.9, kMore = 1.00042, kNear = 0.9;
 
 void follow(double& average, double measured, Rates rates) {
   if (average == 0) {
@@ -58,7 +59,7 @@ void StepBudget::record(const StepMeasurement& step) {
   if (step.decode_sequences == 0) return;  // nobody waited, so nothing held it to the limit
   ++mixed_;
   alone_ = 0;
-  aim_ = std::clamp(aim_ * (share_ms > limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
+  aim_ = std::clamp(aim_ * (share_ms > kNear * limit_ms_ ? kLess : kMore), kLeastAim, kMostAim);
 }
 
 void StepBudget::record_decode_alone(double ms) {

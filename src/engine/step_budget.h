@@ -1,10 +1,10 @@
 // StepBudget: how many prefill tokens a step may hold so that its prefill share stays within a
 // time, from what steps took so far. A pure function of its measurements: no clock, no randomness.
-// It aims at a share of the limit, which moves with the machine: a step beyond the limit lowers it,
-// every other raises it a little, so that about one step in 250 is beyond it. What the decode part
-// of a step takes cannot be seen while prefill shares it, and grows with the streams' contexts: now
-// and then a step is to be decode alone.
-// Invariant: never below one token (prefill goes on), never above max_tokens.
+// It aims at a share of the limit, which moves with the machine: a step that comes near the limit
+// lowers it, every other raises it a little, so that about one step in 250 comes near it. What the
+// decode part of a step takes cannot be seen while prefill shares it, and grows with the streams'
+// contexts: now and then a step is to be decode alone. Invariant: never below one token (prefill
+// goes on), never above max_tokens.
 #pragma once
 
 #include "model/model_spec.h"
