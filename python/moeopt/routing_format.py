@@ -1,4 +1,4 @@
-"""A routing log (docs/routing_schema.md) as bytes, in both of its forms.
+"""A routing log (docs/SCHEMA.md) as bytes, in both of its forms.
 
 Used by routing_writer.py. Needs numpy, not torch. Invariant: what encodes here is what the C++ program writes for
 the same requests, byte for byte; `moeopt routing convert` reads both.

@@ -1,4 +1,4 @@
-// The compact binary format, reading side (docs/routing_schema.md).
+// The compact binary format, reading side (docs/SCHEMA.md).
 #pragma once
 
 #include <memory>

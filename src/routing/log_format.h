@@ -1,5 +1,5 @@
 // The two file formats of a routing log, writing side: JSON lines, and the compact binary
-// (docs/routing_schema.md). Pure text and bytes: no file is touched here.
+// (docs/SCHEMA.md). Pure text and bytes: no file is touched here.
 // Invariant: what one encode call returns is a whole number of records.
 #pragma once
 

@@ -44,7 +44,7 @@ std::vector<MethodResult> compare_placements(const LogStatistics& statistics,
                                              const std::optional<SimulationInput>& simulation);
 
 inline constexpr std::string_view kPlacementSchema = "moeopt-placement/1";
-// The plan file: docs/routing_schema.md.
+// The plan file: docs/SCHEMA.md.
 std::string plan_file_json(const RoutingHeader& header, const PlacementShape& shape,
                            const MethodResult& chosen, const std::vector<MethodResult>& all);
 

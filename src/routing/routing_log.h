@@ -1,4 +1,4 @@
-// What a routing log says, independent of its file format (docs/routing_schema.md).
+// What a routing log says, independent of its file format (docs/SCHEMA.md).
 // Invariant: in a RequestRoutes, ids and weights have tokens() * n_layers * top_k entries in the
 // order [token][logged layer][slot], and the runs' tokens add up to tokens().
 #pragma once

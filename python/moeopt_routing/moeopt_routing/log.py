@@ -1,6 +1,6 @@
 """A routing log in memory, as columns of numpy arrays.
 
-Reads both formats of docs/routing_schema.md and other engines' logs in the same JSONL form. The file is
+Reads both formats of docs/SCHEMA.md and other engines' logs in the same JSONL form. The file is
 untrusted: memory stays bounded by its records, an error names file, line and field, and a file that was
 cut short is read up to its last full record.
 """

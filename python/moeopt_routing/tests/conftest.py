@@ -41,7 +41,7 @@ def random_records(n_requests=12, n_prompt=6, n_decode=8, layers=(1, 3), n=16, k
 
 
 def binary_log(meta, requests):
-    """The binary format, written by hand from docs/routing_schema.md: requests are (id, spans, ids, weights)."""
+    """The binary format, written by hand from docs/SCHEMA.md: requests are (id, spans, ids, weights)."""
     text = json.dumps(meta).encode()
     out = b"MOEROUTE" + struct.pack("<III", 1, len(text), zlib.crc32(text)) + text
     for name, spans, ids, weights in requests:
