@@ -187,24 +187,18 @@ void Forward::keep_routes(const ForwardStep& step, int layer, const Routing& rou
   const auto rows = step.ids.size();
   const auto width = static_cast<std::size_t>(step.route_top_k);
   const auto top_k = routing.experts.size() / rows;
+  const auto filled = std::min(top_k, width);
   const std::size_t first =
       static_cast<std::size_t>(moe_index_[static_cast<std::size_t>(layer)]) * rows * width;
-  const auto ids = step.route_ids.subspan(first, rows * width);
-  const auto weights = step.route_weights.subspan(first, rows * width);
-  if (width == top_k) {  // one copy of all rows, nearly every model's case
-    std::ranges::transform(routing.experts, ids.begin(),
-                           [](std::int32_t id) { return static_cast<std::int16_t>(id); });
-    std::ranges::copy(routing.weights, weights.begin());
-    return;
-  }
   for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t slot = 0; slot < width; ++slot) {
-      const bool filled = slot < top_k;
-      ids[row * width + slot] = filled
-                                    ? static_cast<std::int16_t>(routing.experts[row * top_k + slot])
-                                    : std::int16_t{-1};
-      weights[row * width + slot] = filled ? routing.weights[row * top_k + slot] : 0.0f;
+    const auto ids = step.route_ids.subspan(first + row * width, width);
+    const auto weights = step.route_weights.subspan(first + row * width, width);
+    for (std::size_t slot = 0; slot < filled; ++slot) {
+      ids[slot] = static_cast<std::int16_t>(routing.experts[row * top_k + slot]);
+      weights[slot] = routing.weights[row * top_k + slot];
     }
+    std::ranges::fill(ids.subspan(filled), std::int16_t{-1});
+    std::ranges::fill(weights.subspan(filled), 0.0f);
   }
 }
 

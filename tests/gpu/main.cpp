@@ -27,11 +27,11 @@ namespace {
   std::exit(2);
 }
 
-double seconds_of(const std::string& text) {
+double positive(const std::string& text) {
   char* end = nullptr;
-  const double seconds = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(seconds > 0)) usage();
-  return seconds;
+  const double number = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(number > 0)) usage();
+  return number;
 }
 
 Options parse(const std::vector<std::string>& words) {
@@ -52,11 +52,11 @@ Options parse(const std::vector<std::string>& words) {
     } else if (words[i] == "--fail-fast") {
       options.fail_fast = true;
     } else if (words[i] == "--soak" || words[i] == "--seconds") {
-      options.soak_seconds = seconds_of(value());
+      options.soak_seconds = positive(value());
     } else if (words[i] == "--limit") {
-      options.limit_seconds = seconds_of(value());
+      options.limit_seconds = positive(value());
     } else if (words[i] == "--memory") {
-      options.memory_gib = std::strtoull(value().c_str(), nullptr, 10);
+      options.memory_gib = positive(value());
     } else {
       usage();
     }
@@ -64,11 +64,11 @@ Options parse(const std::vector<std::string>& words) {
   return options;
 }
 
-std::size_t arena_bytes(std::size_t gib) {
+std::size_t arena_bytes(double gib) {
   std::size_t free = 0;
   std::size_t total = 0;
   check(cudaMemGetInfo(&free, &total), "how much memory");
-  return std::min(gib << 30, free / 10 * 9);
+  return std::min(static_cast<std::size_t>(gib * 0x1p30), free / 10 * 9);
 }
 
 void run_all(Suite& suite) {

@@ -22,7 +22,7 @@ struct Options {
   double limit_seconds = 20;  // that a wait on the device may take
   // Of the device: the largest real layer, its packed copy and its float64 reference need 40;
   // `tiny` needs 1, which initcheck, slow by the byte, is glad of.
-  std::size_t memory_gib = 40;
+  double memory_gib = 40;
 };
 
 // Largest errors seen, for the table.

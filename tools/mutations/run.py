@@ -35,8 +35,8 @@ def run(command, **options):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
 
 
-def copy_tree(to: pathlib.Path, parts=tuple(PARTS)):
-    listed = run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "--", *parts])
+def copy_tree(to: pathlib.Path):
+    listed = run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "--", *PARTS])
     for name in listed.stdout.splitlines():
         here, there = ROOT / name, to / name
         if here.is_file() and not (there.is_file() and filecmp.cmp(here, there, shallow=False)):

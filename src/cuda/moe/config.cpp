@@ -42,10 +42,9 @@ Config choose_config(const Shape& shape) {
   const double few = shape.shared() ? 12 : 28;
   config.variant.n_max = rows <= 12 ? 32 : rows <= few ? 64 : 128;
   config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
-  config.variant.second_tiles = config.variant.m_tiles;
-  if (shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape)) {
-    config.variant.second_tiles = 1;
-  }
+  const bool halves =
+      shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape);
+  config.variant.second_tiles = halves ? 1 : config.variant.m_tiles;
   config.gate_tokens = shape.max_tokens <= 64 && !config.images() ? 8 : 32;
   // About one task a block while tokens are few, those that come with the gate's counted; whole mma
   // tiles of 16 rows when they are many.

@@ -39,9 +39,9 @@ struct Shape {
 // number of tokens a task holds.
 struct Variant {
   Dtype dtype;
-  int m_tiles;  // 1 or 2; two warpgroups: a task covers 128 * m_tiles rows of weights
-  int n_max;    // 32, 64 or 128
-  int second_tiles = m_tiles;  // 128-row tiles of a task of the second GEMM
+  int m_tiles;       // 1 or 2; two warpgroups: a task covers 128 * m_tiles rows of weights
+  int n_max;         // 32, 64 or 128
+  int second_tiles;  // 128-row tiles of a task of the second GEMM
 
   bool operator==(const Variant&) const = default;
 };
