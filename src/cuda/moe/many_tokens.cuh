@@ -292,18 +292,19 @@ class ManyTokens {
     const int lane = this->lane();
     const std::uint32_t to = staging();
     const int chunk = lane % 8;
-    std::byte* lines[kWarpRows / 4];  // of this lane's tokens: lane / 8 + 4 i
+    const int first_column = info.task.unit * 2 * kTileRows;
+    const int parts = (p_.hidden - first_column) / 64;  // beyond: packed rows that are no columns
+    const int row = first_row() + lane / 8;             // this lane's: row + 4 i
+    const int left = info.rows - row;
+    std::byte* lines[kWarpRows / 4];
 #pragma unroll
     for (int i = 0; i < kWarpRows / 4; ++i) {
-      const int row = first_row() + lane / 8 + 4 * i;
-      lines[i] = row < info.rows ? static_cast<std::byte*>(p_.y) +
-                                       (std::int64_t{1} * y_row[row] * p_.hidden + chunk * 8) * 2
-                                 : nullptr;
+      lines[i] = static_cast<std::byte*>(p_.y) +
+                 (std::int64_t{1} * y_row[row + 4 * i] * p_.hidden + first_column + chunk * 8) * 2;
     }
 #pragma unroll
     for (int part = 0; part < 4; ++part) {  // 64 columns
-      const int column = info.task.unit * 2 * kTileRows + part * 64;
-      if (column >= p_.hidden) break;  // rows of the packed tile beyond the matrix
+      if (part >= parts) break;
 #pragma unroll
       for (int g = 0; g < 8; g += 2) {
         const float* two = sums + 32 * part + 4 * g;
@@ -311,13 +312,16 @@ class ManyTokens {
               pack_bf16(two[4], two[5]), pack_bf16(two[6], two[7]));
       }
       __syncwarp();
+      uint4 line[kWarpRows / 4];  // all on their way before the first is stored
 #pragma unroll
       for (int i = 0; i < kWarpRows / 4; ++i) {
-        if (lines[i] == nullptr) continue;
-        *reinterpret_cast<uint4*>(lines[i] + 2 * column) =
-            load_shared_16(to + staged(lane / 8 + 4 * i, chunk));
+        line[i] = load_shared_16(to + staged(lane / 8 + 4 * i, chunk));
       }
       __syncwarp();
+#pragma unroll
+      for (int i = 0; i < kWarpRows / 4; ++i) {
+        if (4 * i < left) *reinterpret_cast<uint4*>(lines[i] + part * kBlockBytes) = line[i];
+      }
     }
   }
 

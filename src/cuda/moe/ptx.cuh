@@ -264,6 +264,12 @@ __device__ inline float approximate_reciprocal(float value) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(value));
   return out;
 }
+// 2^value, its last bits in doubt; subnormals count as zero.
+__device__ inline float approximate_exp2(float value) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(value));
+  return out;
+}
 __device__ inline float low_bf16(std::uint32_t two) {
   return __uint_as_float(two << 16);
 }

@@ -7,7 +7,8 @@
 namespace moeopt::cuda::moe {
 
 __device__ inline float swiglu(float gate, float up) {
-  return __fdividef(gate, 1.0f + __expf(-gate)) * up;
+  constexpr float kLog2E = 1.44269504f;
+  return __fdividef(gate, 1.0f + approximate_exp2(-kLog2E * gate)) * up;
 }
 
 // Divisions are written out: the compiler's own carry code for operands that cannot occur here, and
