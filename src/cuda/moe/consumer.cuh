@@ -56,8 +56,7 @@ class Consumer {
       if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
       gemms_.settle();
       tasks = info.place;
-      __syncwarp();
-      if (threadIdx.x % 32 == 0) mbarrier_arrive(s_.task_stored[tasks.stage]);
+      arrive_for_warp(s_.task_stored[tasks.stage]);
       tasks.advance();
     }
   }

@@ -18,17 +18,17 @@ template <typename T>
 __device__ void init_barriers(SharedState<T>& s) {
   for (int i = 0; i < T::kWeightStages; ++i) {
     mbarrier_init(s.weights_full[i], 1);
-    mbarrier_init(s.weights_empty[i], kConsumerWarps);
+    mbarrier_init(s.weights_empty[i], kConsumerWarps * kArrivingLanes);
   }
   for (int i = 0; i < T::kTokenStages; ++i) {
     mbarrier_init(s.tokens_full[i], T::kLoaderLanes);
-    mbarrier_init(s.tokens_empty[i], kConsumerWarps);
+    mbarrier_init(s.tokens_empty[i], kConsumerWarps * kArrivingLanes);
   }
   for (int i = 0; i < kTaskSlots; ++i) {
     mbarrier_init(s.task_full[i], 1);
     mbarrier_init(s.task_rows[i], 32);
-    mbarrier_init(s.task_stored[i], kConsumerWarps);
-    mbarrier_init(s.task_empty[i], kLoaderWarps + 1);
+    mbarrier_init(s.task_stored[i], kConsumerWarps * kArrivingLanes);
+    mbarrier_init(s.task_empty[i], (kLoaderWarps + 1) * kArrivingLanes);
   }
   mbarrier_init(s.counted, kConsumers);
   mbarrier_init(s.planned, 32);

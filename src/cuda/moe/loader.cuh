@@ -28,6 +28,7 @@ class Loader {
     Cursor<kTaskSlots> tasks;
     for (;;) {
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (loader)");
+      wait_for_readers(s_, tasks);
       const TaskInfo info = s_.tasks[tasks.stage];
       if (info.task.kind == TaskKind::kEnd) break;
       stamp(trace_, TracePhase::kTask, info.task);
@@ -47,8 +48,7 @@ class Loader {
           load(info);
         }
       }
-      __syncwarp();
-      if (lane_ == 0) mbarrier_arrive(s_.task_empty[tasks.stage]);
+      arrive_for_warp(s_.task_empty[tasks.stage]);
       tasks.advance();
     }
     // The ring must be at rest before the block leaves.

@@ -250,6 +250,7 @@ class Producer {
   // Puts a task into the ring, with its scales on the way.
   __device__ Stream tell(const TaskInfo& info) {
     mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
+    wait_for_readers(s_, tasks_);
     s_.tasks[tasks_.stage] = info;
     s_.tasks[tasks_.stage].place = tasks_;
     Mbarrier& full = s_.task_full[tasks_.stage];

@@ -26,8 +26,7 @@ class Publisher {
       mbarrier_wait(s_.task_stored[slot], tasks.phase, "stored results");
       if (kind == TaskKind::kFirst && lane_ == 0) publish_h(info);
       if (kind == TaskKind::kSecond) publish_y(info, s_.y_row[slot]);
-      __syncwarp();
-      if (lane_ == 0) mbarrier_arrive(s_.task_empty[slot]);
+      arrive_for_warp(s_.task_empty[slot]);
       tasks.advance();
     }
   }

@@ -36,7 +36,7 @@ class Rings {
  private:
   __device__ void free(int weights, int tokens) {
     __syncwarp();
-    if (threadIdx.x % 32 == 0) {
+    if (threadIdx.x % 32 < kArrivingLanes) {
       mbarrier_arrive(s_.weights_empty[weights]);
       mbarrier_arrive(s_.tokens_empty[tokens]);
     }

@@ -29,6 +29,16 @@ inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
 inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 
+// Lanes that arrive where a warp says that it is done with a slot or a stage. racecheck knows only
+// threads that arrive and wait themselves, neither those for whom another lane does, behind
+// __syncwarp, nor a chain by way of a third warp: in its build each lane arrives, and who writes a
+// slot waits for its readers itself (wait_for_readers).
+#if defined(MOEOPT_MOE_RACECHECK)
+inline constexpr int kArrivingLanes = 32;
+#else
+inline constexpr int kArrivingLanes = 1;
+#endif
+
 // Named barriers: of the consumers, of the loaders; 0 is __syncthreads.
 inline constexpr int kConsumerBarrier = 1;
 inline constexpr int kLoaderBarrier = 2;
@@ -187,6 +197,20 @@ struct alignas(1024) SharedState {
   Mbarrier planned;  // producer: tile_start and row_start are complete (producer_lists: list, too)
   Mbarrier listed;   // consumers: list is complete
 };
+
+// This warp is done with what `bar` guards.
+__device__ inline void arrive_for_warp(Mbarrier& bar) {
+  __syncwarp();
+  if (threadIdx.x % 32 < kArrivingLanes) mbarrier_arrive(bar);
+}
+// Before slot `place` of the task ring is written: the consumers of its last task have arrived.
+// (task_empty, by way of the publisher, has said so already.)
+template <typename T>
+__device__ void wait_for_readers(SharedState<T>& s, const Cursor<kTaskSlots>& place) {
+  if constexpr (kArrivingLanes > 1) {
+    mbarrier_wait(s.task_stored[place.stage], place.phase ^ 1, "a slot's readers");
+  }
+}
 
 __device__ inline std::uint32_t* rows_of(CounterSet* set) {
   return reinterpret_cast<std::uint32_t*>(set + 1);
