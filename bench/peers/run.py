@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Times the fused MoE layer and its peers in one process on one GPU, on the same inputs.
 
-    run.py --lib libmoeopt.so [--shapes qwen3,...] [--dtypes bf16,fp8] [--tokens 1,8,...]
+    run.py --lib libmoeopt.so [--prefill] [--shapes qwen3,...] [--dtypes bf16,fp8] [--tokens 1,8,...]
            [--peers torch,triton,deepgemm] [--reps N] [--json FILE]
+
+The points are those of 1 to 512 tokens, with --prefill those of 1024 to 16384.
 
 A figure is the median over replays of a CUDA graph of 8 calls with different tokens and different
 experts, ours and the peers' taking turns; the peers' router product and top-k are in their graphs.
@@ -176,6 +178,7 @@ def write_json(path, rates, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--lib", required=True)
+    parser.add_argument("--prefill", action="store_true")
     parser.add_argument("--shapes", default=",".join(problem.SHAPES))
     parser.add_argument("--dtypes", default="bf16,fp8")
     parser.add_argument("--tokens", default="")
@@ -205,7 +208,7 @@ def main():
                      "tokens": tokens, "names": names, "results": results, "config": config})
         print(table_line(rows[-1]), flush=True)
 
-    for name, dtype, token_counts in problem.POINTS:
+    for name, dtype, token_counts in problem.PREFILL_POINTS if options.prefill else problem.POINTS:
         if name not in options.shapes.split(",") or dtype not in options.dtypes.split(","):
             continue
         if options.tokens:
