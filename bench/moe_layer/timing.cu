@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/moe/ptx.cuh"
 #include "moe_layer/timing.h"
 
 namespace moeopt::bench {
@@ -15,6 +16,8 @@ void check(cudaError_t error) {
 }
 
 namespace {
+
+using cuda::moe::wall_clock_ns;
 int attribute(cudaDeviceAttr which) {
   int device = 0, value = 0;
   check(cudaGetDevice(&device));
@@ -24,19 +27,13 @@ int attribute(cudaDeviceAttr which) {
 
 __device__ double spun_mhz;
 
-__device__ std::uint64_t global_ns() {
-  std::uint64_t ns;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-  return ns;
-}
-
 __global__ void spin() {
-  const std::uint64_t before = global_ns();
+  const std::uint64_t before = wall_clock_ns();
   std::uint64_t begin = before;
-  while (begin == before) begin = global_ns();  // the timer may count in steps of a microsecond
+  while (begin == before) begin = wall_clock_ns();  // the timer may count in steps of a microsecond
   const long long cycles = clock64();
   std::uint64_t end = begin;
-  while (end - begin < 200'000) end = global_ns();
+  while (end - begin < 200'000) end = wall_clock_ns();
   spun_mhz = static_cast<double>(clock64() - cycles) * 1e3 / static_cast<double>(end - begin);
 }
 }  // namespace

@@ -288,14 +288,21 @@ __device__ inline void claim_registers() {
 
 // --- waiting -----------------------------------------------------------------------------------
 
+// Of the device, in steps of up to a microsecond.
+__device__ inline std::uint64_t wall_clock_ns() {
+  std::uint64_t ns;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+  return ns;
+}
+
 // Debug builds end a wait of seconds by a trap that says what was waited for (a device that other
 // processes share may need more patience); the others have no trace of it.
 class Watchdog {
  public:
 #if defined(MOEOPT_MOE_WATCHDOG)
-  __device__ explicit Watchdog(const char* what) : what_(what), start_(now()) {}
+  __device__ explicit Watchdog(const char* what) : what_(what), start_(wall_clock_ns()) {}
   __device__ void look() const {
-    if (now() - start_ < kPatienceNs) return;
+    if (wall_clock_ns() - start_ < kPatienceNs) return;
     printf("moeopt watchdog: block %d warp %d waits for %s\n", static_cast<int>(blockIdx.x),
            static_cast<int>(threadIdx.x) / 32, what_);
     __trap();
@@ -304,11 +311,6 @@ class Watchdog {
  private:
   static constexpr std::uint64_t kPatienceNs = 2'000'000'000;
 
-  __device__ static std::uint64_t now() {
-    std::uint64_t ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-    return ns;
-  }
   const char* what_;
   std::uint64_t start_;
 #else

@@ -1,10 +1,15 @@
-// The arithmetic between the two GEMMs and before them. Owned here: the formulas of h and of fp8
-// scales. Invariant: the same bits from the same sums, whatever tile they come from.
+// The arithmetic between the two GEMMs and before them. Owned here: the formulas of router scores,
+// of h and of fp8 scales. Invariant: the same bits from the same sums, whatever tile they come
+// from.
 #pragma once
 
 #include "cuda/moe/ptx.cuh"
 
 namespace moeopt::cuda::moe {
+
+__device__ inline float sigmoid_of(float logit) {
+  return __fdividef(1.0f, 1.0f + __expf(-logit));
+}
 
 __device__ inline float swiglu(float gate, float up) {
   constexpr float kLog2E = 1.44269504f;

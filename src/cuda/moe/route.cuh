@@ -148,7 +148,7 @@ __device__ __noinline__ bool choose_experts(const Params& p, std::int64_t token,
   } else {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      score[i] = any_number ? __fdividef(1.0f, 1.0f + __expf(-score[i])) : NAN;
+      score[i] = any_number ? sigmoid_of(score[i]) : NAN;
     }
   }
   std::uint32_t best = 0;
@@ -239,10 +239,6 @@ __device__ __forceinline__ Route route_token(const Params& p, const Run& run, Ch
   r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};
   r.expected = __popc(__ballot_sync(kAllLanes, own));
   return r;
-}
-
-__device__ inline float sigmoid_of(float logit) {
-  return __fdividef(1.0f, 1.0f + __expf(-logit));
 }
 
 __device__ inline void count_nan_token(const Params& p) {

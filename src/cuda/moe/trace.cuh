@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cuda/moe/ptx.cuh"
+
 namespace moeopt::cuda::moe {
 
 // Roles with a lane of records each: producer, loaders, warpgroups.
@@ -49,9 +51,7 @@ class Tracer {
   // One moment in both clocks: multiprocessors' own are not in step with each other.
   __device__ void stamp_wall() {
     if (!stamps_ || end_ - next_ < 2) return;
-    std::uint64_t ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-    *next_++ = {ns, static_cast<std::uint32_t>(TracePhase::kWall), 0};
+    *next_++ = {wall_clock_ns(), static_cast<std::uint32_t>(TracePhase::kWall), 0};
     stamp(TracePhase::kWall);
   }
 
