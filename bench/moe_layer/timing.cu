@@ -18,6 +18,7 @@ void check(cudaError_t error) {
 namespace {
 
 using cuda::moe::wall_clock_ns;
+
 int attribute(cudaDeviceAttr which) {
   int device = 0, value = 0;
   check(cudaGetDevice(&device));

@@ -72,8 +72,8 @@ GEMMS = [
              "          sums[i][4 * g] = sums[i][4 * g + 2];\n"
              "          sums[i][4 * g + 2] = gate;\n"
              "        }\n        " + SWIGLU_LOW),
-    Mutation("up without the gate's silu", ROUNDING, "return __fdividef(gate, 1.0f + __expf(-gate)) * up;",
-             "return gate * up;"),
+    Mutation("up without the gate's silu", ROUNDING,
+             "return __fdividef(gate, 1.0f + approximate_exp2(-1.44269504f * gate)) * up;", "return gate * up;"),
     Mutation("K tail dropped", PRODUCER, "info.blocks = first ? layout.blocks1() : layout.blocks2();",
              "info.blocks = max(1, (first ? layout.blocks1() : layout.blocks2()) - 1);"),
     Mutation("the neighbour's expert", PRODUCER,
@@ -203,7 +203,15 @@ ROUTES = [
     Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) count_nan_token(p);", ""),
     Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
              "r.has_nan = false;"),
-    Mutation("shared gate forgotten", ROUTE, "return __fdividef(1.0f, 1.0f + __expf(-logit));", "return 1.0f;"),
+    Mutation("shared gate forgotten", ROUTE,
+             "p.shared_gate == nullptr ? 1.0f : sigmoid_of(__ldcg(p.logits + logits + p.experts_total));",
+             "logits >= 0 ? 1.0f : 0.0f;"),
+    Mutation("shared gate forgotten (few tokens)", COMBINE,
+             """        : p.shared_gate == nullptr
+            ? 1.0f
+            : sigmoid_of(__uint_as_float(wait_for_word(p.logit_words + row + p.experts_total,
+                                                       run.tag, "the shared expert's logit")));""",
+             "        : row >= 0 ? 1.0f : 0.0f;"),
 ]
 
 ORDER = [

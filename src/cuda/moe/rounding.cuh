@@ -12,8 +12,7 @@ __device__ inline float sigmoid_of(float logit) {
 }
 
 __device__ inline float swiglu(float gate, float up) {
-  constexpr float kLog2E = 1.44269504f;
-  return __fdividef(gate, 1.0f + approximate_exp2(-kLog2E * gate)) * up;
+  return __fdividef(gate, 1.0f + approximate_exp2(-1.44269504f * gate)) * up;  // log2(e)
 }
 
 // Divisions are written out: the compiler's own carry code for operands that cannot occur here, and
