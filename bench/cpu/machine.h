@@ -17,7 +17,7 @@ double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory);
 // weights, operands in registers or the first-level cache.
 struct MultiplyPeak {
   std::string_view
-      unit;  // "bf16 tiles", "AVX-512 float32", "AVX2 float32"; empty when none is there
+      unit;  // "bf16 tiles", "AVX-512 bf16 dots", "AVX-512 float32", "AVX2 float32"; or empty
   double flops_per_s = 0;
 };
 MultiplyPeak multiply_peak(ThreadPool& pool);
