@@ -173,11 +173,16 @@ inline void product_block(const Strip& strip, int first_feature, const unsigned 
 // Features whose weights are read side by side.
 template <class Dot>
 inline constexpr int kFeaturesAtOnce = Dot::kScaled || kLanes < 16 ? 2 : 4;
+// A single row waits for memory alone: where a step is a whole line of weights, one sum keeps up,
+// and one run of memory at a time comes faster.
+template <class Dot>
+inline constexpr int kFeaturesOfOneRow = (Dot::kStep * Dot::kWeightBytes) == 64
+                                             ? 1
+                                             : kFeaturesAtOnce<Dot>;
 
-template <class Dot, int kRows>
+template <class Dot, int kRows, int kFeatures = kFeaturesAtOnce<Dot>>
 inline void product_rows(const Strip& strip, const unsigned char* packed, float* out,
                          std::size_t out_stride, SpreadPrefetch& prefetch) {
-  constexpr int kFeatures = kFeaturesAtOnce<Dot>;
   int f = 0;
   for (; f + kFeatures <= strip.features; f += kFeatures) {
     product_block<Dot, kFeatures, kRows>(strip, f, packed, out, out_stride, prefetch);
@@ -194,8 +199,13 @@ void dot_product(const Strip& strip, const void* packed, int n_rows, float* out,
   const auto* rows = static_cast<const unsigned char*>(packed);
   // Two and three rows cost hardly more than one: both wait for the weights.
   const int calls = n_rows / 4 + n_rows % 4 / 2 + n_rows % 2;
-  const int blocks = calls * strip.features / kFeaturesAtOnce<Dot>;
+  const int features = n_rows == 1 ? kFeaturesOfOneRow<Dot> : kFeaturesAtOnce<Dot>;
+  const int blocks = calls * strip.features / features;
   SpreadPrefetch prefetch(next, blocks * (strip.k / kPrefetchInputs));
+  if (n_rows == 1) {
+    product_rows<Dot, 1, kFeaturesOfOneRow<Dot>>(strip, rows, out, out_stride, prefetch);
+    return;
+  }
   const auto multiply = [&]<int kRows>(int r) {
     product_rows<Dot, kRows>(strip, rows + skip(r, row_bytes), out + skip(r, out_stride),
                              out_stride, prefetch);
