@@ -39,9 +39,10 @@ POINTS = (("qwen3", "bf16", ALL_TOKENS), ("qwen3", "fp8", ALL_TOKENS),
           ("mixtral", "bf16", FEW_TOKENS), ("mixtral", "fp8", FEW_TOKENS),
           ("dsv3", "fp8", FEW_TOKENS), ("qwen15", "bf16", FEW_TOKENS))
 MANY_TOKENS = (1024, 2048, 4096, 8192, 16384)
+SOME_MANY_TOKENS = (2048, 8192)
 PREFILL_POINTS = (("qwen3", "bf16", MANY_TOKENS), ("qwen3", "fp8", MANY_TOKENS),
-                  ("mixtral", "bf16", (2048, 8192)), ("mixtral", "fp8", (2048, 8192)),
-                  ("dsv3", "bf16", (2048, 8192)), ("dsv3", "fp8", (2048, 8192)))
+                  ("mixtral", "bf16", SOME_MANY_TOKENS), ("mixtral", "fp8", SOME_MANY_TOKENS),
+                  ("dsv3", "bf16", SOME_MANY_TOKENS), ("dsv3", "fp8", SOME_MANY_TOKENS))
 
 
 def block_quantise(w):
