@@ -93,9 +93,14 @@ TEST(Config, GateTasksAreWithinTheKernelsLimits) {
       shape.slots = experts;
       shape.max_tokens = tokens;
       const Config config = choose_config(shape);
-      EXPECT_TRUE(config.gate_tokens == 32 || (config.gate_tokens == 8 && !config.images()));
+      const bool many = config.gate_tokens == kManyGateTokens;
+      EXPECT_TRUE(many ? config.images() && config.gate_rows == kManyGateRows
+                       : config.gate_tokens == 32 || (config.gate_tokens == 8 && !config.images()));
+      EXPECT_TRUE(!many || (tokens >= 2048 && experts > kWideGateRows));
       EXPECT_GE(config.gate_rows, 1);
-      EXPECT_LE(config.gate_rows, config.images() ? kWideGateRows : kGateRows);
+      EXPECT_LE(config.gate_rows, many              ? kManyGateRows
+                                  : config.images() ? kWideGateRows
+                                                    : kGateRows);
       EXPECT_TRUE(!config.route_everywhere || tokens <= kRouteEverywhereTokens);
     }
   }

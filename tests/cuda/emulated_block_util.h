@@ -15,7 +15,6 @@
 
 namespace moeopt::cuda::moe {
 
-inline constexpr int kTaskSlots = 5;
 inline constexpr int kWeightStages = 4;
 inline constexpr int kTokenStages = 4;
 inline constexpr int kRoles = 4;
@@ -40,6 +39,9 @@ struct World {
   void fault(const std::string& text) { result.faults.push_back(text); }
   int top_k() const { return layer.shape.top_k; }
   bool local() const { return layer.config.local_lists; }
+  // Tiles with images: one ring, by which y comes, too; and four task slots instead of five.
+  bool images() const { return layer.config.images(); }
+  int task_slots() const { return images() ? 4 : 5; }
   bool producer_lists() const {
     return local() && layer.ids_given && launch.tokens * top_k() <= kProducerEntries;
   }
@@ -61,7 +63,9 @@ struct Described {
   Task task{};
   int expert = -1;  // its slot
   std::vector<int> rows;
-  int stages = 0;
+  int stages = 0;     // whose weights the producer asks for
+  int kept_from = 0;  // the ring's stages before it
+  bool kept = false;  // the publisher gives its stages back, too
   std::size_t ready = 0;
   std::uint32_t ready_count = 0;
 
@@ -102,7 +106,7 @@ class Block {
 
   EmulatedWorkspace::Set& set() { return w_.workspace.sets[number_ & 1]; }
   int draw() { return static_cast<int>(w_.workspace.ticket++ & 0xffffffffu); }
-  bool ring_full() const { return told() - std::min(loaded_, published_) >= kTaskSlots; }
+  bool ring_full() const { return told() - std::min(loaded_, published_) >= w_.task_slots(); }
   int told() const { return static_cast<int>(tasks_.size()); }
   const Described& task(int index) const { return tasks_[static_cast<std::size_t>(index)]; }
 
@@ -149,7 +153,7 @@ class Block {
       return true;
     }
     if (left_ > 0) {
-      if (weights_asked_ - weights_freed_ >= kWeightStages) return false;
+      if (!is_free(weights_asked_, weights_freed_, kWeightStages)) return false;
       ++weights_asked_;
       --left_;
       return true;
@@ -225,6 +229,21 @@ class Block {
     tile_start_.push_back(tiles);
   }
 
+  // Whether the ring's stage for its use number `use` is given back by all who had it before.
+  bool is_free(int use, int freed, int stages) const {
+    const int before = use - stages;
+    return freed > before &&
+           (!w_.images() || before < 0 || kept_[static_cast<std::size_t>(before)]);
+  }
+  // Stages of y: the producer has no part in them.
+  bool stages_y(const Described& d) const {
+    return w_.images() && d.task.kind == TaskKind::kCombine;
+  }
+  int tokens_of(const Described& d) const {
+    const int first = d.task.tile * w_.launch.combine_tokens;
+    return std::min(w_.launch.combine_tokens, w_.launch.tokens - first);
+  }
+
   Described describe(int ticket) {
     const Launch& launch = w_.launch;
     const int order = w_.how.reorder && routed_ ? w_.how.reorder(ticket, limit_) : ticket;
@@ -249,6 +268,8 @@ class Block {
     if (!d.shared() && index >= tiles) w_.fault("a token tile outside its counters");
     d.ready = static_cast<std::size_t>(index);
     d.ready_count = static_cast<std::uint32_t>(d.shared() ? launch.shared_units1 : launch.units1);
+    d.kept_from = weights_asked_;
+    d.kept = launch.gathers && first && !d.shared() && d.task.unit == 0;
     return d;
   }
 
@@ -264,20 +285,29 @@ class Block {
     if (d.gemm()) {
       if (w_.local() && !d.shared() && !listed_) return false;
       if (loading_ == 0 && !rows_are_ready(d)) return false;
-      if (loading_ < d.stages) {
-        if (tokens_loaded_ - tokens_freed_ >= kTokenStages) return false;
-        ++tokens_loaded_;
-        ++loading_;
-        return true;
-      }
+      if (loading_ < d.stages) return load_stage(!d.kept);
+    } else if (stages_y(d)) {
+      if (loading_ == 0 && !y_is_there(d.task.tile)) return false;
+      if (loading_ < tokens_of(d)) return load_stage(true);
     }
     loading_ = 0;
     ++loaded_;
     return true;
   }
 
+  bool load_stage(bool gives_back) {
+    if (!is_free(tokens_loaded_, tokens_freed_, kTokenStages)) return false;
+    ++tokens_loaded_;
+    kept_.push_back(gives_back);
+    ++loading_;
+    return true;
+  }
+
   bool rows_are_ready(const Described& d) {
     if (d.task.kind == TaskKind::kFirst) {
+      if (w_.launch.gathers && !d.shared() && d.task.unit > 0) {
+        return w_.h_units.contains({d.expert, d.task.tile, 0});
+      }
       if (!w_.launch.quantises) return true;
       if (set().quantised < static_cast<std::uint32_t>(w_.launch.quantise_tiles)) return false;
       for (const int row : d.rows) {
@@ -320,7 +350,18 @@ class Block {
         listed_ = true;
         break;
       case TaskKind::kCombine:
-        if (!combine(d.task.tile)) return false;
+        if (stages_y(d)) {
+          if (multiplied_ < tokens_of(d)) {
+            if (tokens_loaded_ == tokens_freed_) return false;
+            ++tokens_freed_;
+            ++multiplied_;
+            return true;
+          }
+          multiplied_ = 0;
+        } else if (!y_is_there(d.task.tile)) {
+          return false;
+        }
+        combine(d.task.tile);
         break;
       default:
         if (multiplied_ < d.stages) {
@@ -390,7 +431,7 @@ class Block {
     return true;
   }
 
-  bool combine(int tile) {
+  bool y_is_there(int tile) {
     const Launch& launch = w_.launch;
     bool ready = true;
     for_tokens(tile, launch.combine_tokens, [&](std::size_t token) {
@@ -400,7 +441,10 @@ class Block {
       }
       ready = ready && set().y_arrived.at(token) >= static_cast<std::uint32_t>(target);
     });
-    if (!ready) return false;
+    return ready;
+  }
+  void combine(int tile) {
+    const Launch& launch = w_.launch;
     for_tokens(tile, launch.combine_tokens, [&](std::size_t token) {
       for (int s = 0; s < w_.top_k(); ++s) {
         const int entry = static_cast<int>(token) * w_.top_k() + s;
@@ -409,7 +453,6 @@ class Block {
       check_y(true, static_cast<int>(token), launch.shared_units2);
       ++w_.result.combined[token];
     });
-    return true;
   }
   void check_y(bool shared, int row, int units) {
     for (int unit = 0; unit < units; ++unit) {
@@ -421,7 +464,15 @@ class Block {
     if (publisher_over_ || published_ == told()) return false;
     const Described& d = task(published_);
     if (d.task.kind == TaskKind::kEnd) return publisher_over_ = true;
+    if (d.kept && keeping_ < d.stages) {
+      const int use = d.kept_from + keeping_;
+      if (std::min(weights_asked_, tokens_loaded_) <= use) return false;
+      kept_[static_cast<std::size_t>(use)] = true;
+      ++keeping_;
+      return true;
+    }
     if (stored_ <= published_) return false;
+    keeping_ = 0;
     if (d.task.kind == TaskKind::kFirst) {
       w_.h_units.insert({d.expert, d.task.tile, d.task.unit});
       ++set().ready.at(d.ready);
@@ -447,9 +498,10 @@ class Block {
   State producer_ = State::kHasTicket;
   bool loader_over_ = false, consumer_over_ = false, publisher_over_ = false;
   std::vector<Described> tasks_;
-  int loaded_ = 0, stored_ = 0, published_ = 0;  // tasks that each role is done with
-  int left_ = 0, loading_ = 0, multiplied_ = 0;  // stages of the task at hand
+  int loaded_ = 0, stored_ = 0, published_ = 0;                // tasks that each role is done with
+  int left_ = 0, loading_ = 0, multiplied_ = 0, keeping_ = 0;  // stages of the task at hand
   int weights_asked_ = 0, weights_freed_ = 0, tokens_loaded_ = 0, tokens_freed_ = 0;
+  std::vector<bool> kept_;              // by use of the ring: given back by whoever keeps it
   std::vector<int> order_;              // slots of the schedule's experts
   std::vector<std::vector<int>> rows_;  // and their entries
   std::vector<std::int32_t> tile_start_;

@@ -12,6 +12,7 @@ COMBINE = FOLDER + "combine.cuh"
 DISPATCH = FOLDER + "dispatch.cuh"
 FEW = FOLDER + "few_tokens.cuh"
 GATE = FOLDER + "gate.cuh"
+IMAGE_LOADER = FOLDER + "image_loader.cuh"
 KERNEL = FOLDER + "kernel.cuh"
 LISTS = FOLDER + "lists.cuh"
 LOADER = FOLDER + "loader.cuh"
@@ -25,10 +26,11 @@ ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
-ADD = """sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
-          sum[i][2 * j + 1] += weight[i][n] * high_bf16(two[j]);"""
+ADD = """sum[2 * j] += weight * low_bf16(two[j]);
+    sum[2 * j + 1] += weight * high_bf16(two[j]);"""
 WEIGHT = "weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;"
-OUT = "out.x = pack_bf16(sum[i][0], sum[i][1]);"
+ADDEND_STAGED = "from >= 0 ? addends.weight[slot] : 0.0f"
+OUT = "uint4 rounded(const float (&sum)[8]) {"
 CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
 SWIGLU_MANY = "sums[8 * j + i] = swiglu(sums[8 * j + i], sums[8 * j + 4 + i]);"
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
@@ -47,20 +49,29 @@ WEIGHTS = [
     Mutation("router weight x 0.8", COMBINE, WEIGHT, WEIGHT.replace("own.weight[s]", "0.8f * own.weight[s]")),
     Mutation("router weight applied twice", COMBINE, WEIGHT,
              WEIGHT.replace("own.weight[s]", "own.weight[s] * own.weight[s]")),
-    Mutation("output of zeros", COMBINE, OUT, "for (float& value : sum[i]) value = 0;\n    " + OUT),
+    Mutation("router weight x 0.8 (many tokens)", COMBINE, ADDEND_STAGED,
+             ADDEND_STAGED.replace("addends.weight[slot]", "0.8f * addends.weight[slot]")),
+    Mutation("output of zeros", COMBINE, OUT,
+             OUT.replace("sum", "exact") + "\n  float sum[8];\n"
+             "  for (int i = 0; i < 8; ++i) sum[i] = 0.0f * exact[i];"),
     Mutation("combine in bf16", COMBINE, ADD,
              ADD + """
-          sum[i][2 * j] = low_bf16(pack_bf16(sum[i][2 * j], 0));
-          sum[i][2 * j + 1] = low_bf16(pack_bf16(sum[i][2 * j + 1], 0));"""),
+    sum[2 * j] = low_bf16(pack_bf16(sum[2 * j], 0));
+    sum[2 * j + 1] = low_bf16(pack_bf16(sum[2 * j + 1], 0));"""),
     Mutation("output truncated instead of rounded", COMBINE, OUT,
-             "for (float& value : sum[i]) value = __uint_as_float(__float_as_uint(value) & 0xffff0000u);\n"
-             "    " + OUT),
+             OUT.replace("sum", "exact") + "\n  float sum[8];\n"
+             "  for (int i = 0; i < 8; ++i) sum[i] = __uint_as_float(__float_as_uint(exact[i]) & 0xffff0000u);"),
     Mutation("shared expert forgotten", COMBINE, "s < p.y_rows ? own.from[s] : -1",
              "s < p.top_k ? own.from[s] : -1"),
+    Mutation("shared expert forgotten (many tokens)", COMBINE, "slot = 0; slot < p.y_rows; ++slot",
+             "slot = 0; slot < p.top_k; ++slot"),
     Mutation("last slot dropped", COMBINE, "s < p.y_rows ? own.from[s] : -1",
              "s < p.y_rows && (s + 1 != p.top_k || s == 0) ? own.from[s] : -1"),
     Mutation("out taken for dense", COMBINE, "2 * (token[i] * p.out_stride + column[i])",
              "2 * (std::int64_t{1} * token[i] * p.hidden + column[i])"),
+    Mutation("out taken for dense (many tokens)", COMBINE, "2 * (token * p.out_stride + column + i * 8)",
+             "2 * (std::int64_t{1} * token * p.hidden + column + i * 8)"),
+    Mutation("y staged by pieces, read as whole rows", COMBINE, "at + from * pieces * 16", "at + from * p.hidden * 2"),
     Mutation("no wait for the shared expert's y", COMBINE, "(p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)", "0"),
     Mutation("no wait for y", COMBINE, "expected * run.launch.units2 +", "0 * expected * run.launch.units2 +"),
 ]
@@ -113,7 +124,12 @@ GEMMS = [
     Mutation("the second token's columns from the first (bf16, many tokens)", MANY,
              "pack_bf16(two[4], two[5]), pack_bf16(two[6], two[7])",
              "pack_bf16(two[4], two[5]), pack_bf16(two[4], two[5])"),
-    Mutation("the second warpgroup's tokens from the first's", MANY, "+ group() * kHalfBytes", ""),
+    Mutation("the second warpgroup's tokens from the first's (bf16)", MANY,
+             "shared_address(ring_.tokens()) + group() * kHalfBytes", "shared_address(ring_.tokens())"),
+    Mutation("the second warpgroup's tokens from the first's (fp8)", MANY,
+             "shared_address(s_.tokens) + group() * kHalfBytes", "shared_address(s_.tokens)"),
+    Mutation("gathered tokens not waited for", IMAGE_LOADER, "copies_wait<kOnTheirWay>();",
+             "copies_wait<kOnTheirWay + 1>();"),
     Mutation("the last odd block of K not multiplied (bf16)", FEW,
              "if (T::kBlocks > 1 && info.blocks % T::kBlocks != 0) {\n      wait_for_stage(info, whole);\n"
              "      issue_bf16<kN, 1>(sums);",

@@ -5,9 +5,24 @@
 #pragma once
 
 #include "cuda/moe/lists.cuh"
+#include "cuda/moe/rings.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
+
+// sum += weight * (eight columns of y).
+__device__ __forceinline__ void add_weighted(float (&sum)[8], const uint4& row, float weight) {
+  const std::uint32_t two[4] = {row.x, row.y, row.z, row.w};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    sum[2 * j] += weight * low_bf16(two[j]);
+    sum[2 * j + 1] += weight * high_bf16(two[j]);
+  }
+}
+__device__ __forceinline__ uint4 rounded(const float (&sum)[8]) {
+  return {pack_bf16(sum[0], sum[1]), pack_bf16(sum[2], sum[3]), pack_bf16(sum[4], sum[5]),
+          pack_bf16(sum[6], sum[7])};
+}
 
 // kPieces times eight columns of a token: out[token][column[i] .. + 7]. addends: of the task's
 // tokens, the first of which is `first`. Not `real`: walks through the code alone.
@@ -40,23 +55,12 @@ __device__ void combine_columns(const Params& p, const Addends* addends, int fir
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
-      for (int n = 0; n < kBatch; ++n) {
-        const std::uint32_t two[4] = {rows[i][n].x, rows[i][n].y, rows[i][n].z, rows[i][n].w};
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          sum[i][2 * j] += weight[i][n] * low_bf16(two[j]);
-          sum[i][2 * j + 1] += weight[i][n] * high_bf16(two[j]);
-        }
-      }
+      for (int n = 0; n < kBatch; ++n) add_weighted(sum[i], rows[i][n], weight[i][n]);
     }
   }
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
-    uint4 out;
-    out.x = pack_bf16(sum[i][0], sum[i][1]);
-    out.y = pack_bf16(sum[i][2], sum[i][3]);
-    out.z = pack_bf16(sum[i][4], sum[i][5]);
-    out.w = pack_bf16(sum[i][6], sum[i][7]);
+    const uint4 out = rounded(sum[i]);
     if (real) {
       *reinterpret_cast<uint4*>(static_cast<std::byte*>(p.out) +
                                 2 * (token[i] * p.out_stride + column[i])) = out;
@@ -111,6 +115,12 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
   return expected;
 }
 
+// What a token's y_arrived counts up to, with that many routed rows.
+__device__ inline std::uint32_t y_arrivals(const Params& p, const Run& run, int expected) {
+  return static_cast<std::uint32_t>(expected * run.launch.units2 +
+                                    (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0));
+}
+
 // A token without rows here (no local expert, no shared one) waits for nothing and gets zeros.
 template <typename T>
 __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, const Run& run,
@@ -124,11 +134,7 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
   }
   const auto wait_for_y = [&] {
     if (own < end && consumer % 32 == 0) {
-      wait_for_count(
-          run.y_arrived + own,
-          static_cast<std::uint32_t>(expected * run.launch.units2 +
-                                     (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0)),
-          "y");
+      wait_for_count(run.y_arrived + own, y_arrivals(p, run, expected), "y");
     }
   };
   // Pieces of eight columns; two of a thread's at once.
@@ -177,6 +183,50 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
     }
     named_barrier(kConsumerBarrier, kConsumers);  // before the next task's addends
   }
+}
+
+// With images: a token's rows of y come into the ring's weight stages by bulk copies, as many of
+// their columns at a time as fit. A multiple of 256, or all.
+template <typename T>
+__device__ int staged_columns(const Params& p) {
+  return min(p.hidden, T::kWeightStageBytes / 2 / p.y_rows / 256 * 256);
+}
+template <typename T>
+__device__ __forceinline__ void combine_staged(const Params& p, SharedState<T>& s, const Run& run,
+                                               const Task& task, Ring<T>& ring, int consumer) {
+  const int first = task.tile * run.launch.combine_tokens;
+  const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
+  const int own = consumer / 32;
+  if (first + own < end) {
+    find_addends(p, s, run, first + own, s.addends[own], consumer % 32);
+  }
+  named_barrier(kConsumerBarrier, kConsumers);
+  const int width = staged_columns<T>(p);
+#pragma unroll 1
+  for (int token = first; token < end; ++token) {
+    const Addends& addends = s.addends[token - first];
+#pragma unroll 1
+    for (int column = 0; column < p.hidden; column += width) {
+      ring.wait();
+      const int pieces = min(width, p.hidden - column) / 8;
+#pragma unroll 1
+      for (int i = consumer; i < pieces; i += kConsumers) {
+        const std::uint32_t at = shared_address(ring.weights()) + i * 16;
+        float sum[8] = {};
+#pragma unroll 4
+        for (int slot = 0; slot < p.y_rows; ++slot) {
+          const int from = addends.from[slot];
+          const uint4 row = from >= 0 ? load_shared_16(at + from * pieces * 16) : uint4{};
+          add_weighted(sum, row, from >= 0 ? addends.weight[slot] : 0.0f);
+        }
+        *reinterpret_cast<uint4*>(static_cast<std::byte*>(p.out) +
+                                  2 * (token * p.out_stride + column + i * 8)) = rounded(sum);
+      }
+      ring.free();
+      ring.advance();
+    }
+  }
+  named_barrier(kConsumerBarrier, kConsumers);  // before the next task's addends
 }
 
 }  // namespace moeopt::cuda::moe

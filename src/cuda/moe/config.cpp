@@ -59,6 +59,13 @@ Config choose_config(const Shape& shape) {
     // Two tasks a block: x and router rows come from the cache once for 32 tokens x 32 rows.
     config.gate_rows =
         std::clamp((shape.experts * tiles + 263) / 264 + 15, kGateRows, kWideGateRows) / 16 * 16;
+    // Where a block has several even of larger ones: x and router rows less often.
+    if (shape.experts > kWideGateRows &&
+        ceil_div(shape.max_tokens, kManyGateTokens) * ceil_div(shape.experts, kManyGateRows) >=
+            2 * kTasks) {
+      config.gate_tokens = kManyGateTokens;
+      config.gate_rows = kManyGateRows;
+    }
   }
   // Where an expert's tokens are few, the other units would wait for the first.
   config.gathers = config.images() && rows > 256;

@@ -23,12 +23,12 @@ class Consumer {
   __device__ Consumer(const Params& p, SharedState<T>& s)
       : s_(s),
         run_(s.run),
-        gemms_(p, s, s.run,
+        gemms_(p, s,
                Tracer(threadIdx.x < 256 ? TraceRole::kWarpgroup0 : TraceRole::kWarpgroup1,
                       threadIdx.x % 128 == 0)) {}
 
   __device__ void work() {
-    Cursor<kTaskSlots> tasks;
+    Cursor<T::kTaskSlots> tasks;
     for (;;) {
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (consumer)");
       const TaskInfo& info = s_.tasks[tasks.stage];
@@ -44,7 +44,13 @@ class Consumer {
       if constexpr (T::kLocalLists) {
         if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer());
       }
-      if (kind == TaskKind::kCombine) combine_task(s_.params, s_, run_, info.task, consumer());
+      if (kind == TaskKind::kCombine) {
+        if constexpr (T::kImages) {
+          gemms_.combine(info, run_);
+        } else {
+          combine_task(s_.params, s_, run_, info.task, consumer());
+        }
+      }
       if constexpr (T::kFp8) {
         if (kind == TaskKind::kQuantise) {
           // Few tokens: code that is read once should be short.
@@ -54,8 +60,7 @@ class Consumer {
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info);
       stamp(gemms_.trace(), TracePhase::kFinished, info.task);
       if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
-      gemms_.settle();
-      tasks = info.place;
+      tasks.go_to(info.place);
       arrive_for_warp(s_.task_stored[tasks.stage]);
       tasks.advance();
     }

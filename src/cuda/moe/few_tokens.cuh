@@ -17,7 +17,7 @@ namespace moeopt::cuda::moe {
 template <typename T>
 class FewTokens {
  public:
-  __device__ FewTokens(const Params& p, SharedState<T>& s, const Run& /*run*/, Tracer trace)
+  __device__ FewTokens(const Params& p, SharedState<T>& s, Tracer trace)
       : p_(p), s_(s), trace_(trace), rings_(s) {
     static_assert(T::kNMax <= 64);
   }
@@ -37,8 +37,6 @@ class FewTokens {
       if constexpr (T::kNMax >= 64) gemm_n<64>(info);
     }
   }
-
-  __device__ void settle() {}
 
  private:
   // Asked for each time: registers are for sums.

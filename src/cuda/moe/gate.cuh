@@ -99,69 +99,76 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run, 
   }
 }
 
-// The same for up to 16 kRows router rows and 32 tokens.
-template <int kRows, typename T>
+// The same for up to 16 kRows router rows and 8 kGroups tokens.
+template <int kRows, int kGroups, typename T>
 __device__ __forceinline__ void wide_gate_logits(const Params& p, SharedState<T>& s, int tokens,
                                                  int first_token, int first_row, int rows,
                                                  int consumer) {
-  constexpr int kGroups = 4;  // of 8 tokens
+  constexpr int kAtOnce = kRows * kGroups <= 8 ? 2 : 1;  // halves of a chunk on their way
   const int warp = consumer / 32;
   const int lane = consumer % 32;
   const int quad = lane % 4;
   float sum[kRows][kGroups][4] = {};
 #pragma unroll 1
   for (int chunk = warp; chunk < p.hidden / 64; chunk += kConsumerWarps) {
-    uint4 token[2][kGroups];
-    uint4 row[2][kRows][2];
+#pragma unroll 1
+    for (int first = 0; first < 2; first += kAtOnce) {
+      uint4 token[kAtOnce][kGroups];
+      uint4 row[kAtOnce][kRows][2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int byte = chunk * 128 + half * 64 + quad * 16;
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        const int at = min(first_token + 8 * g + lane / 4, tokens - 1);
-        token[half][g] = load_16(static_cast<const std::byte*>(p.x) + 2 * at * p.x_stride + byte);
-      }
-#pragma unroll
-      for (int m = 0; m < 2 * kRows; ++m) {
-        const int at = min(8 * m + lane / 4, rows - 1);
-        row[half][m / 2][m % 2] = load_16(router_row(p, first_row + at) + byte);
-      }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-        const uint4 low = row[half][m][0];
-        const uint4 high = row[half][m][1];
+      for (int half = 0; half < kAtOnce; ++half) {
+        const int byte = chunk * 128 + (first + half) * 64 + quad * 16;
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
-          const uint4 b = token[half][g];
-          mma_bf16(sum[m][g], low.x, high.x, low.y, high.y, b.x, b.y);
-          mma_bf16(sum[m][g], low.z, high.z, low.w, high.w, b.z, b.w);
+          const int at = min(first_token + 8 * g + lane / 4, tokens - 1);
+          token[half][g] = load_16(static_cast<const std::byte*>(p.x) + 2 * at * p.x_stride + byte);
+        }
+#pragma unroll
+        for (int m = 0; m < 2 * kRows; ++m) {
+          const int at = min(8 * m + lane / 4, rows - 1);
+          row[half][m / 2][m % 2] = load_16(router_row(p, first_row + at) + byte);
+        }
+      }
+#pragma unroll
+      for (int half = 0; half < kAtOnce; ++half) {
+#pragma unroll
+        for (int m = 0; m < kRows; ++m) {
+          const uint4 low = row[half][m][0];
+          const uint4 high = row[half][m][1];
+#pragma unroll
+          for (int g = 0; g < kGroups; ++g) {
+            const uint4 b = token[half][g];
+            mma_bf16(sum[m][g], low.x, high.x, low.y, high.y, b.x, b.y);
+            mma_bf16(sum[m][g], low.z, high.z, low.w, high.w, b.z, b.w);
+          }
         }
       }
     }
   }
   // The warps' sums meet in the staging area, 16 rows x 32 tokens at a time.
-  static_assert(sizeof(s.staging) >= kConsumerWarps * kGroups * 128 * 4);
+  constexpr int kMeeting = 4;  // groups
+  static_assert(sizeof(s.staging) >= kConsumerWarps * kMeeting * 128 * 4);
+  static_assert(kGroups % kMeeting == 0);
   auto* partial = reinterpret_cast<float*>(s.staging);
 #pragma unroll
-  for (int m = 0; m < kRows; ++m) {
+  for (int part = 0; part < kRows * kGroups / kMeeting; ++part) {
+    const int m = part % kRows;
+    const int first_group = part / kRows * kMeeting;
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-      float* mine = partial + (warp * kGroups + g) * 128 + lane / 4 * 8 + 2 * quad;
-      const float(&own)[4] = sum[m][g];
+    for (int g = 0; g < kMeeting; ++g) {
+      float* mine = partial + (warp * kMeeting + g) * 128 + lane / 4 * 8 + 2 * quad;
+      const float(&own)[4] = sum[m][first_group + g];
       *reinterpret_cast<float2*>(mine) = {own[0], own[1]};
       *reinterpret_cast<float2*>(mine + 64) = {own[2], own[3]};
     }
     named_barrier(kConsumerBarrier, kConsumers);
 #pragma unroll
-    for (int at = consumer; at < kGroups * 128; at += kConsumers) {
+    for (int at = consumer; at < kMeeting * 128; at += kConsumers) {
       const int row = 16 * m + at % 128 / 8;
-      const int token = first_token + 8 * (at / 128) + at % 8;
+      const int token = first_token + 8 * (first_group + at / 128) + at % 8;
       if (row >= rows || token >= tokens) continue;
       float total = 0;
-      for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * kGroups * 128 + at];
+      for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * kMeeting * 128 + at];
       const int column = p.ids == nullptr ? first_row + row : p.experts_total;
       p.logits[std::int64_t{1} * token * logits_stride(p.experts_total) + column] = total;
     }
@@ -179,10 +186,12 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
   const int rows = min(p.gate_rows, total_rows - first_row);
   if constexpr (T::kImages) {
     const int tokens = run.launch.tokens;
-    if (p.gate_rows <= kGateRows) {
-      wide_gate_logits<1>(p, s, tokens, first_token, first_row, rows, consumer);
+    if (p.gate_tokens == kManyGateTokens) {
+      wide_gate_logits<3, 8>(p, s, tokens, first_token, first_row, rows, consumer);
+    } else if (p.gate_rows <= kGateRows) {
+      wide_gate_logits<1, 4>(p, s, tokens, first_token, first_row, rows, consumer);
     } else {
-      wide_gate_logits<2>(p, s, tokens, first_token, first_row, rows, consumer);
+      wide_gate_logits<2, 4>(p, s, tokens, first_token, first_row, rows, consumer);
     }
   } else if (p.gate_tokens == 8) {
     gate_logits<1>(p, s, run, first_token, first_row, rows, consumer);

@@ -1,21 +1,67 @@
 // The token loaders of the tiles with images (Tile::kImages): unit 0 of a first GEMM gathers rows
-// of x, 16 bytes at a time, from addresses that a lane keeps in registers for the whole task; its
-// consumers leave them in stage images (layout.h), from which the other units have them by bulk
-// copies, as the second GEMM has h. Used by Loader alone. Invariant: a stage counts arrivals of all
-// lanes of both warps; where one lane asks for copies it arrives for all, and the warps meet at the
-// task's end, so that the other warp's place in the ring is never more than a task behind.
+// of x, 16 bytes at a time, from addresses that a lane keeps in registers for the whole task; the
+// publisher leaves them in stage images (layout.h), from which the other units have them by bulk
+// copies, as the second GEMM has h and the combination y. Used by Loader alone. Invariant: a stage
+// is full when all lanes of both warps have arrived, what they wrote fenced; where one lane asks
+// for copies it arrives for all, and the warps meet at the task's end, so that the other warp's
+// place in the ring is never more than a task behind.
 #pragma once
 
+#include "cuda/moe/combine.cuh"
 #include "cuda/moe/route.cuh"
 #include "cuda/moe/shared_state.cuh"
 
 namespace moeopt::cuda::moe {
 
+// Rows of y for a combination: a token's, as many columns at a time as fit, into the ring's weight
+// stages, by warp 0. Returns the place behind. (Inlined, the gathering loop would spill.)
+template <typename T>
+__device__ __noinline__ Cursor<T::kTokenStages> stage_y(SharedState<T>& s, const Task& task,
+                                                        Cursor<T::kTokenStages> ring) {
+  const Params& p = s.params;
+  const Run& run = s.run;
+  const int warp = static_cast<int>(threadIdx.x) / 32 - 1;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int first = task.tile * run.launch.combine_tokens;
+  const int end = min(first + run.launch.combine_tokens, run.launch.tokens);
+  if (warp == 0 && first + lane < end) {
+    wait_for_count(run.y_arrived + first + lane, y_arrivals(p, run, p.expected[first + lane]), "y");
+  }
+  __syncwarp();
+  fence_async_global();  // others stored it, the copy engine reads it
+  const int width = staged_columns<T>(p);
+#pragma unroll 1
+  for (int token = first; token < end; ++token) {
+    const std::byte* y = static_cast<const std::byte*>(p.y) +
+                         (std::int64_t{1} * token * p.y_rows + lane) * p.hidden * 2;
+#pragma unroll 1
+    for (int column = 0; column < p.hidden; column += width) {
+      if (warp == 0) {
+        Mbarrier& full = s.full[ring.stage];
+        const auto bytes = static_cast<std::uint32_t>(2 * min(width, p.hidden - column));
+        if (lane == 0) {
+          mbarrier_wait(s.empty[ring.stage], ring.phase ^ 1, "a free stage (y)");
+          mbarrier_arrive(full, T::kLoaderLanes);  // with the next line, the producer's, too
+          mbarrier_arrive_expect(full, bytes * p.y_rows);
+          mbarrier_arrive(s.empty[ring.stage]);
+        }
+        __syncwarp();
+        if (lane < p.y_rows) {
+          bulk_copy(s.weights[ring.stage] + lane * bytes, y + column * 2, bytes, full);
+        }
+      }
+      ring.advance();
+    }
+  }
+  __syncwarp();
+  return ring;
+}
+
 template <typename T>
 class ImageLoader {
  public:
   __device__ ImageLoader(const Params& p, SharedState<T>& s)
-      : p_(p),
+      : p_(s.params),
         s_(s),
         run_(s.run),
         lane_(static_cast<int>(threadIdx.x) % 32),
@@ -34,12 +80,17 @@ class ImageLoader {
     __syncwarp();
   }
 
+  __device__ void load_y(const TaskInfo& info, Tracer& trace) {
+    ring_ = stage_y(s_, info.task, ring_);
+    named_barrier(kLoaderBarrier, 32 * kLoaderWarps);
+    stamp(trace, TracePhase::kDone, info.task);
+  }
+
   __device__ void load(const TaskInfo& info, Tracer& trace) {
     const bool shared = info.task.slot < 0;
-    const bool first = info.task.kind == TaskKind::kFirst;
-    if (first && (shared || info.task.unit == 0 || !run_.launch.gathers)) {
+    if (info.gathered) {
       gather(info, trace);
-    } else if (first) {
+    } else if (info.task.kind == TaskKind::kFirst) {
       load_images(info, kGathered, p_.x_images, p_.x_image_scales, p_.hidden, trace);
     } else if (shared) {
       load_images(info, info.ready_count, p_.h_shared, p_.h_shared_scales, p_.shared_intermediate,
@@ -53,6 +104,12 @@ class ImageLoader {
  private:
   static constexpr int kRowsOfLane = T::kNMax / 32;
   static constexpr int kPieces = T::kNMax / 8;  // of a stage, for each lane
+  static constexpr int kOnTheirWay = 2;         // stages that are not waited for
+
+  // One lane of both warps. It arrives on a stage's `empty` where the publisher does not keep it.
+  __device__ bool leads() const {
+    return warp_ == 0 && lane_ == 0;
+  }
 
   __device__ void wait(const std::uint32_t* count, std::uint32_t target, const char* what) {
     if (lane_ == 0) wait_for_count(count, target, what);
@@ -101,8 +158,8 @@ class ImageLoader {
     const int groups = p_.hidden / 128;
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      const int stage = tokens_.stage;
-      mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
+      const int stage = ring_.stage;
+      mbarrier_wait(s_.empty[stage], ring_.phase ^ 1, "a free stage (tokens)");
       const std::uint32_t to = shared_address(s_.tokens[stage]) + at;
 #pragma unroll
       for (int j = 0; j < kPieces; ++j) {
@@ -117,16 +174,31 @@ class ImageLoader {
                  p_.x_scales + std::int64_t{1} * scale_row[i] * groups + block);
         }
       }
-      mbarrier_arrive_after_copies(s_.tokens_full[stage]);
+      copies_commit();
+      if (!info.kept && leads()) mbarrier_arrive(s_.empty[stage]);
       from += kBlockBytes;
-      tokens_.advance();
+      ring_.advance();
+      if (block >= kOnTheirWay) {
+        copies_wait<kOnTheirWay>();
+        arrive_on_full(kOnTheirWay + 1);
+      }
     }
+    copies_wait<0>();
+#pragma unroll 1
+    for (int back = min(info.blocks, kOnTheirWay); back > 0; --back) arrive_on_full(back);
+  }
+
+  // This lane's copies of the stage that many stages ago are there.
+  __device__ void arrive_on_full(int back) {
+    fence_async_shared();  // wgmma and the copy engine read them
+    const int stage = ring_.stage - back;
+    mbarrier_arrive(s_.full[stage < 0 ? stage + T::kTokenStages : stage]);
   }
 
   // Images of `width` columns, complete once the tile's count has reached `ready`.
   __device__ void load_images(const TaskInfo& info, std::uint32_t ready, const std::byte* images,
                               const float* scales, int width, Tracer& trace) {
-    if (warp_ == 0 && lane_ == 0) {
+    if (leads()) {
       wait_for_count(info.ready, ready, info.task.kind == TaskKind::kFirst ? "x in images" : "h");
       fence_async_global();  // others stored them, the copy engine reads them
     }
@@ -136,21 +208,22 @@ class ImageLoader {
     scales += std::int64_t{1} * info.h_row * (width / 128);
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      if (warp_ == 0 && lane_ == 0) {
-        const int stage = tokens_.stage;
-        Mbarrier& full = s_.tokens_full[stage];
-        mbarrier_wait(s_.tokens_empty[stage], tokens_.phase ^ 1, "a free token stage");
+      if (leads()) {
+        const int stage = ring_.stage;
+        Mbarrier& full = s_.full[stage];
+        mbarrier_wait(s_.empty[stage], ring_.phase ^ 1, "a free stage (tokens)");
         const std::uint32_t bytes = rows * kBlockBytes;
         const std::uint32_t scale_bytes = T::kFp8 ? rows * 4 : 0;
         mbarrier_arrive(full, T::kLoaderLanes - 1);
         mbarrier_arrive_expect(full, bytes + scale_bytes);
+        mbarrier_arrive(s_.empty[stage]);
         bulk_copy(s_.tokens[stage], from + std::uint64_t{1} * block * bytes, bytes, full);
         if constexpr (T::kFp8) {
           bulk_copy(s_.token_scales[stage], scales + std::uint64_t{1} * block * rows, scale_bytes,
                     full);
         }
       }
-      tokens_.advance();
+      ring_.advance();
     }
     __syncwarp();
     named_barrier(kLoaderBarrier, 32 * kLoaderWarps);
@@ -161,7 +234,7 @@ class ImageLoader {
   const Run& run_;
   int lane_;
   int warp_;
-  Cursor<T::kTokenStages> tokens_;
+  Cursor<T::kTokenStages> ring_;
 };
 
 }  // namespace moeopt::cuda::moe

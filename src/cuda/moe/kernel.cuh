@@ -17,14 +17,14 @@ namespace moeopt::cuda::moe {
 template <typename T>
 __device__ void init_barriers(SharedState<T>& s) {
   for (int i = 0; i < T::kWeightStages; ++i) {
-    mbarrier_init(s.weights_full[i], 1);
-    mbarrier_init(s.weights_empty[i], kConsumerWarps * kArrivingLanes);
+    mbarrier_init(s.full[i], 1 + (T::kOneRing ? T::kLoaderLanes : 0));
+    mbarrier_init(s.empty[i], kConsumerWarps * kArrivingLanes + (T::kOneRing ? 1 : 0));
   }
-  for (int i = 0; i < T::kTokenStages; ++i) {
+  for (int i = 0; i < T::kTokenBarriers; ++i) {
     mbarrier_init(s.tokens_full[i], T::kLoaderLanes);
     mbarrier_init(s.tokens_empty[i], kConsumerWarps * kArrivingLanes);
   }
-  for (int i = 0; i < kTaskSlots; ++i) {
+  for (int i = 0; i < T::kTaskSlots; ++i) {
     mbarrier_init(s.task_full[i], 1);
     mbarrier_init(s.task_rows[i], 32);
     mbarrier_init(s.task_stored[i], kConsumerWarps * kArrivingLanes);

@@ -25,7 +25,7 @@ class Loader {
 
   __device__ void work() {
     if (warp_ == 0) clear_other_set();
-    Cursor<kTaskSlots> tasks;
+    Cursor<T::kTaskSlots> tasks;
     for (;;) {
       mbarrier_wait(s_.task_full[tasks.stage], tasks.phase, "a task (loader)");
       wait_for_readers(s_, tasks);
@@ -47,6 +47,9 @@ class Loader {
         } else {
           load(info);
         }
+      }
+      if constexpr (T::kImages) {
+        if (info.task.kind == TaskKind::kCombine) images_.load_y(info, trace_);
       }
       arrive_for_warp(s_.task_empty[tasks.stage]);
       tasks.advance();

@@ -6,6 +6,7 @@
 // scaled, then added), as in few_tokens.cuh: bit for bit the same.
 #pragma once
 
+#include "cuda/moe/combine.cuh"
 #include "cuda/moe/rings.cuh"
 #include "cuda/moe/rounding.cuh"
 #include "cuda/moe/shared_state.cuh"
@@ -16,8 +17,8 @@ namespace moeopt::cuda::moe {
 template <typename T>
 class ManyTokens {
  public:
-  __device__ ManyTokens(const Params& p, SharedState<T>& s, const Run& run, Tracer trace)
-      : p_(p), s_(s), run_(run), trace_(trace), rings_(s) {
+  __device__ ManyTokens(const Params& p, SharedState<T>& s, Tracer trace)
+      : p_(p), s_(s), trace_(trace), ring_(s) {
     static_assert(T::kMTiles == 2 && T::kNMax == 2 * kGroupTokens);
   }
 
@@ -34,9 +35,9 @@ class ManyTokens {
     // loop.
     float sums[kSums] = {};
     if constexpr (T::kFp8) {
-      multiply_fp8(info, source_of(info), sums);
+      multiply_fp8(info, sums);
     } else {
-      multiply_bf16(info, source_of(info), sums);
+      multiply_bf16(info, sums);
     }
     pin(sums);
     stamp(trace_, TracePhase::kDone, info.task);
@@ -48,8 +49,10 @@ class ManyTokens {
     }
   }
 
-  // Until what this thread sent by the copy engine is where the publisher says.
-  __device__ void settle() { bulk_wait(); }
+  // A task of the combination, whose y comes by the same ring.
+  __device__ void combine(const TaskInfo& info, const Run& run) {
+    combine_staged(p_, s_, run, info.task, ring_, thread_again() - 128);
+  }
 
  private:
   static constexpr int kGroupTokens = 64;  // of a warpgroup
@@ -65,51 +68,28 @@ class ManyTokens {
 
   // --- K loops -----------------------------------------------------------------------------------
 
-  // How a task's tokens come into the ring.
-  struct Source {
-    bool gathered;  // by the loaders, row by row
-    bool kept;      // and this thread sends them to the images from which the other units read
-  };
-  __device__ Source source_of(const TaskInfo& info) const {
-    const bool routed = info.task.slot >= 0;
-    const bool gathers = run_.launch.gathers;
-    const bool first = info.task.kind == TaskKind::kFirst;
-    const bool gathered = first && (!routed || info.task.unit == 0 || !gathers);
-    return {gathered, gathered && routed && gathers && thread_again() == 128};
-  }
-  __device__ void keep_gathered(const TaskInfo& info, int block) {
-    const auto rows = static_cast<std::uint32_t>(image_rows(info.rows));
-    const std::int64_t line =
-        std::int64_t{1} * info.h_row * info.blocks + std::int64_t{1} * block * rows;
-    bulk_store(p_.x_images + line * kBlockBytes, rings_.tokens(), rows * kBlockBytes);
-    if constexpr (T::kFp8) {
-      bulk_store(p_.x_image_scales + line, rings_.token_scales(), rows * 4);
-    }
-    bulk_commit();
-  }
   // A task with no token for this warpgroup.
   __device__ void pass_stages(const TaskInfo& info) {
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      rings_.wait(false);
-      rings_.free();
-      rings_.advance();
+      ring_.wait();
+      ring_.free();
+      ring_.advance();
     }
   }
   __device__ std::uint64_t tokens_operand() const {
-    return swizzled_operand(shared_address(rings_.tokens()) + group() * kHalfBytes);
+    return swizzled_operand(shared_address(ring_.tokens()) + group() * kHalfBytes);
   }
   __device__ std::uint64_t weights_operand() const {
-    return swizzled_operand(shared_address(rings_.weights()));
+    return swizzled_operand(shared_address(ring_.weights()));
   }
 
   // A stage's products run while the next stage is waited for.
-  __device__ void multiply_bf16(const TaskInfo& info, const Source& source, float (&sums)[kSums]) {
+  __device__ void multiply_bf16(const TaskInfo& info, float (&sums)[kSums]) {
 #pragma unroll 1
     for (int block = 0; block < info.blocks; ++block) {
-      rings_.wait(source.gathered);
+      ring_.wait();
       if (block == 0) stamp(trace_, TracePhase::kWaited, info.task);
-      if (source.kept) keep_gathered(info, block);
       const std::uint64_t tokens = tokens_operand();
       const std::uint64_t weights = weights_operand();
       wgmma_fence();
@@ -120,62 +100,59 @@ class ManyTokens {
       wgmma_commit();
       if (block > 0) {
         wgmma_wait<1>();
-        if (source.kept) bulk_wait_read<1>();
-        rings_.free_previous();
+        ring_.free_previous();
       }
-      rings_.advance();
+      ring_.advance();
     }
     wgmma_wait<0>();
-    if (source.kept) bulk_wait_read<0>();
-    rings_.free_previous();
+    ring_.free_previous();
   }
 
   // A packed tile at a time: 128 products by wgmma, times both scales, then into the float32 sums:
   // the tensor core's own accumulator keeps too few bits for all of K. While a warpgroup does that,
   // the other's products run; all else happens while its own do.
-  __device__ void multiply_fp8(const TaskInfo& info, const Source& source, float (&sums)[kSums]) {
+  __device__ void multiply_fp8(const TaskInfo& info, float (&sums)[kSums]) {
     float products[kTileSums] = {};
     // Addresses are counted on: a chain of reads from shared memory would take longer than the
     // products beside it.
     const bool first = info.task.kind == TaskKind::kFirst;
     std::uint32_t of_weights = shared_address(s_.weight_scales[info.place.stage]);
     const std::uint32_t of_tokens = static_cast<std::uint32_t>(first_row() + lane() / 4) * 4;
-    rings_.wait(source.gathered);
+    ring_.wait();
     stamp(trace_, TracePhase::kWaited, info.task);
-    int block = 0;
+    // Low words of operands, of the ring's first stage.
+    const auto tokens = static_cast<std::uint32_t>(
+        swizzled_operand(shared_address(s_.tokens) + group() * kHalfBytes));
+    const auto weights = static_cast<std::uint32_t>(swizzled_operand(shared_address(s_.weights)));
 #pragma unroll 1
     for (int left = info.blocks; left > 0; --left) {
-      if (source.kept) keep_gathered(info, block);
+      const std::uint32_t a = tokens + ring_.stage() * (T::kTokenStageBytes >> 4);
+      const std::uint32_t b = weights + ring_.stage() * (T::kWeightStageBytes >> 4);
       float token[2];
 #pragma unroll
       for (int tile = 0; tile < 2; ++tile) {
-        const std::uint64_t tokens = tokens_operand();
-        const std::uint64_t weights = weights_operand() + tile * (kStageBytes >> 4);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step) {
-          wgmma_e4m3<128>(products, tokens + step * 2, weights + step * 2, step > 0);
+          wgmma_e4m3<128>(products, swizzled_operand_of(a + step * 2),
+                          swizzled_operand_of(b + tile * (kStageBytes >> 4) + step * 2), step > 0);
         }
         wgmma_commit();
         const std::uint32_t at = of_weights + tile * T::kScaleFloats * 4;
         const float weight[2] = {load_shared_float(at), load_shared_float(at + (first ? 4 : 0))};
         if (tile == 0) {
-          const std::uint32_t scales = shared_address(rings_.token_scales()) + of_tokens;
+          const std::uint32_t scales = shared_address(ring_.token_scales()) + of_tokens;
           token[0] = load_shared_float(scales);
           token[1] = load_shared_float(scales + 32);
         } else {
           of_weights += first ? 8 : 4;
-          rings_.advance();
-          if (left > 1) rings_.wait(source.gathered);
+          ring_.advance();
+          if (left > 1) ring_.wait();
         }
         wgmma_wait<0>();
-        if (tile == 1) {
-          if (source.kept) bulk_wait_read<0>();
-          rings_.free_previous();
-        }
+        if (tile == 1) ring_.free_previous();
         promote(products, sums, tile, weight, token);
       }
-      ++block;
     }
   }
   static __device__ __forceinline__ void promote(float (&products)[kTileSums], float (&sums)[kSums],
@@ -327,9 +304,8 @@ class ManyTokens {
 
   const Params& p_;
   SharedState<T>& s_;
-  const Run& run_;
   Tracer trace_;
-  Rings<T> rings_;
+  Ring<T> ring_;
 };
 
 }  // namespace moeopt::cuda::moe

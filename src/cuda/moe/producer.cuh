@@ -152,7 +152,7 @@ class Producer {
     int stage = tasks_.stage - (itself ? 1 : 2);
     std::uint32_t phase = tasks_.phase;
     if (stage < 0) {
-      stage += kTaskSlots;
+      stage += T::kTaskSlots;
       phase ^= 1;
     }
     mbarrier_wait(s_.task_stored[stage], phase, "a task's end");
@@ -244,6 +244,11 @@ class Producer {
     info.ready_count =
         static_cast<std::uint32_t>(shared ? run_.launch.shared_units1 : run_.launch.units1) +
         (T::kImages ? kGathered : 0);
+    if constexpr (T::kImages) {
+      info.ring = weights_;
+      info.gathered = first && (shared || task.unit == 0 || !run_.launch.gathers);
+      info.kept = info.gathered && !shared && run_.launch.gathers;
+    }
     return info;
   }
 
@@ -314,14 +319,14 @@ class Producer {
   }
 
   __device__ void wait_for_stage() {
-    mbarrier_wait(s_.weights_empty[weights_.stage], weights_.phase ^ 1, "a free weight stage");
+    mbarrier_wait(s_.empty[weights_.stage], weights_.phase ^ 1, "a free stage (weights)");
   }
   // Asks for the next stage of a stream; the ring has room.
   __device__ void ask(Stream& stream) {
     // Of a tile: with one tile a stage, two blocks of it (but for an odd last one).
     const int taken = min(T::kBlocks, stream.blocks);
     const auto bytes = static_cast<std::uint32_t>(kStageBytes * taken);
-    Mbarrier& full = s_.weights_full[weights_.stage];
+    Mbarrier& full = s_.full[weights_.stage];
     mbarrier_arrive_expect(full, bytes * stream.tiles);
     std::byte* to = s_.weights[weights_.stage];
     copy(to, stream.from, bytes, full, stream.once);
@@ -346,7 +351,7 @@ class Producer {
   const Run& run_;
   int lane_;
   int hint_ = 0;
-  Cursor<kTaskSlots> tasks_;
+  Cursor<T::kTaskSlots> tasks_;
   Cursor<T::kWeightStages> weights_;
   Tracer trace_;
 };

@@ -105,6 +105,14 @@ __device__ inline void bulk_wait() {
 __device__ inline void copy_16(std::uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
+__device__ inline void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Until at most kPending of this thread's groups of copies have still to arrive.
+template <int kPending>
+__device__ inline void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 __device__ inline void copy_4(std::uint32_t to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
@@ -171,6 +179,10 @@ __device__ inline std::uint64_t swizzled_operand(std::uint32_t address) {
   constexpr std::uint64_t kGroupStride = 1024;
   return (kSwizzle128 << 62) | ((kGroupStride >> 4) << 32) | (std::uint64_t{1} << 16) |
          ((address & 0x3ffff) >> 4);
+}
+// The same from its low word.
+__device__ inline std::uint64_t swizzled_operand_of(std::uint32_t low) {
+  return (swizzled_operand(0) & ~std::uint64_t{0xffffffff}) | low;
 }
 __device__ inline void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");

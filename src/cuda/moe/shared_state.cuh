@@ -25,7 +25,6 @@ inline constexpr int kConsumerWarps = 8;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
 inline constexpr int kThreads = 128 + kConsumers;
 
-inline constexpr int kTaskSlots = 5;
 inline constexpr int kMaxSlots = 512;
 inline constexpr int kMaxBlocks = 256;  // K blocks of an e4m3 row: 32768 / 128
 
@@ -67,6 +66,12 @@ struct Tile {
   // many_tokens.cuh).
   static constexpr bool kImages = kNMax >= 128;
   static constexpr int kLoaderLanes = kImages ? 32 * kLoaderWarps : 32;  // that fill a stage
+  // They have one ring: a stage holds weights and tokens, and is full and empty as one, so that a K
+  // loop has half as much to wait for. The others' tokens are small, and have stages of their own.
+  static constexpr bool kOneRing = kImages;
+  static_assert(!kOneRing || (kTokenStages == kWeightStages && kBlocks == 1));
+  static constexpr int kTokenBarriers = kOneRing ? 1 : kTokenStages;  // with one ring unused
+  static constexpr int kTaskSlots = kImages ? 4 : 5;
   static constexpr int kStagingBytes = kImages ? kNMax * kBlockBytes : 16;
   // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
   // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
@@ -77,12 +82,18 @@ struct Tile {
   static constexpr int kTokenScales = kFp8 ? kNMax * kBlocks : 4;
 };
 
-// A place in a ring of n stages and the phase of its barriers.
-template <int kStages>
-struct Cursor {
+// A place in a ring and the phase of its barriers.
+struct Place {
   int stage = 0;
   std::uint32_t phase = 0;
-
+};
+// The same where the ring has kStages of them.
+template <int kStages>
+struct Cursor : Place {
+  __device__ void go_to(const Place& place) {
+    stage = place.stage;
+    phase = place.phase;
+  }
   __device__ void advance() {
     if (++stage == kStages) {
       stage = 0;
@@ -94,7 +105,7 @@ struct Cursor {
 // A task as the loaders and consumers see it.
 struct TaskInfo {
   Task task;
-  Cursor<kTaskSlots> place;   // of this task in the task ring: read from here, not kept
+  Place place;                // of this task in the task ring: read from here, not kept
   int expert;                 // its slot; -1: the shared one
   int rows;                   // tokens of the tile
   int first_row;              // of the tile within its expert
@@ -102,6 +113,10 @@ struct TaskInfo {
   int blocks;                 // of K
   std::uint32_t* ready;       // counts finished units of h of this (expert, token tile)
   std::uint32_t ready_count;  // when all are
+  // Tiles with images alone:
+  Place ring;     // of the task's first stage
+  bool gathered;  // its tokens come row by row, written by threads; else in images
+  bool kept;      // gathered, and the publisher leaves them in images, for the expert's other units
 };
 
 // A slot of a token.
@@ -158,17 +173,21 @@ template <typename T>
 struct alignas(1024) SharedState {
   std::byte weights[T::kWeightStages][T::kWeightStageBytes];
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
-  std::byte staging[T::kStagingBytes];  // of results, 128 bytes a token; each consumer warp its own
-  alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
-  alignas(16) float weight_scales[kTaskSlots][T::kMTiles][T::kScaleFloats];
   union {
-    float partial[kConsumerWarps * 16 * 8];                                // gate; of logits
-    std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][kMaxSlots];  // lists; of a warp's
-                                                                           // entries, per expert
+    std::byte
+        staging[T::kStagingBytes];  // of results, 128 bytes a token; each consumer warp its own
+    Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token, before a block's first GEMM
+  };
+  alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
+  alignas(16) float weight_scales[T::kTaskSlots][T::kMTiles][T::kScaleFloats];
+  union {
+    float partial[T::kImages ? 1 : kConsumerWarps * 16 * 8];  // gate; of logits
+    // Lists; of a warp's entries, per expert.
+    std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][T::kLocalLists ? kMaxSlots : 1];
   };
   // fp8, few tokens: largest |h| per warp and token.
   float row_max[2][T::kFp8 && !T::kImages ? kConsumerWarps * T::kNMax : 1];
-  std::int32_t y_row[kTaskSlots]
+  std::int32_t y_row[T::kTaskSlots]
                     [T::kNMax];  // second GEMM: where each token of the tile has its y row
   // The schedule.
   std::int32_t scheduled;
@@ -177,21 +196,21 @@ struct alignas(1024) SharedState {
   std::uint16_t list[T::kLocalLists ? kLocalEntries : 1];  // token * k + slot, expert by expert
   LocalRoutes<T::kLocalLists ? kRouteEverywhereTokens : 1> local;
   Addends addends[kCombineTokens];
-  Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token
-  TaskInfo tasks[kTaskSlots];
+  TaskInfo tasks[T::kTaskSlots];
   Params params;  // for functions that are not inlined: there the kernel's own are slow to reach
-  std::int32_t source_row[kLoaderWarps][T::kNMax];  // of x or h, for each row of the loader's task
+  std::int32_t source_row[kLoaderWarps]
+                         [T::kImages ? 1 : T::kNMax];  // of x or h, for each row of a loader's task
   Run run;
-  std::int32_t last_of_tile;  // gate: this block finished a token tile
 
-  Mbarrier weights_full[T::kWeightStages];   // producer's expect_tx
-  Mbarrier weights_empty[T::kWeightStages];  // consumer warps
-  Mbarrier tokens_full[T::kTokenStages];     // kLoaderLanes
-  Mbarrier tokens_empty[T::kTokenStages];    // consumer warps
-  Mbarrier task_full[kTaskSlots];            // producer
-  Mbarrier task_rows[kTaskSlots];            // the first loader's lanes: y_row is written
-  Mbarrier task_stored[kTaskSlots];          // consumer warps: done with the task, results stored
-  Mbarrier task_empty[kTaskSlots];           // loader warps and publisher
+  // Of the weight ring; with one ring of both, to which the arrivals in brackets belong.
+  Mbarrier full[T::kWeightStages];           // producer's expect_tx (kLoaderLanes)
+  Mbarrier empty[T::kWeightStages];          // consumer warps (publisher, or a loader for it)
+  Mbarrier tokens_full[T::kTokenBarriers];   // kLoaderLanes
+  Mbarrier tokens_empty[T::kTokenBarriers];  // consumer warps
+  Mbarrier task_full[T::kTaskSlots];         // producer
+  Mbarrier task_rows[T::kTaskSlots];         // the first loader's lanes: y_row is written
+  Mbarrier task_stored[T::kTaskSlots];       // consumer warps: done with the task, results stored
+  Mbarrier task_empty[T::kTaskSlots];        // loader warps and publisher
   // With local_lists, each once a launch:
   Mbarrier counted;  // consumers: tile_start holds the rows of each expert
   Mbarrier planned;  // producer: tile_start and row_start are complete (producer_lists: list, too)
@@ -206,7 +225,7 @@ __device__ inline void arrive_for_warp(Mbarrier& bar) {
 // Before slot `place` of the task ring is written: the consumers of its last task have arrived.
 // (task_empty, by way of the publisher, has said so already.)
 template <typename T>
-__device__ void wait_for_readers(SharedState<T>& s, const Cursor<kTaskSlots>& place) {
+__device__ void wait_for_readers(SharedState<T>& s, const Place& place) {
   if constexpr (kArrivingLanes > 1) {
     mbarrier_wait(s.task_stored[place.stage], place.phase ^ 1, "a slot's readers");
   }

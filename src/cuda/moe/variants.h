@@ -12,7 +12,7 @@ using Bf16N128 = Tile<Dtype::kBf16, 2, 128, 4, 4>;
 using Fp8N32 = Tile<Dtype::kFp8, 2, 32, 5, 6>;
 using Fp8N32Long = Tile<Dtype::kFp8, 2, 32, 5, 6, 1>;
 using Fp8N64 = Tile<Dtype::kFp8, 2, 64, 5, 3>;
-using Fp8N128 = Tile<Dtype::kFp8, 2, 128, 4, 3>;
+using Fp8N128 = Tile<Dtype::kFp8, 2, 128, 4, 4>;
 
 // Defined in launch_variant.cuh. Enqueues one launch; returns what CUDA said.
 template <typename T>
