@@ -54,7 +54,7 @@ ThreadPool::ThreadPool(int threads) {
 
 ThreadPool::~ThreadPool() {
   stopping_.store(true, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  generation_.fetch_add(1, std::memory_order_seq_cst);
   generation_.notify_all();
   workers_.clear();
 }
@@ -66,7 +66,10 @@ void ThreadPool::run_erased(Erased work, const void* context, bool everyone) {
   }
   work_ = work;
   context_ = context;
-  const std::uint32_t run = generation_.fetch_add(1, std::memory_order_release) + 1;
+  // NOTE: seq_cst here and for `done`: notify first asks whether anyone waits at all, and must not
+  // find nobody while the new value is still on its way. With less, a worker's plain store may be
+  // overtaken by that question, and caller and worker sleep for ever.
+  const std::uint32_t run = generation_.fetch_add(1, std::memory_order_seq_cst) + 1;
   generation_.notify_all();
   work(context, 0);
   for (const auto& worker : workers_) {
@@ -89,7 +92,7 @@ void ThreadPool::serve(Worker& worker, int member) {
       continue;  // too late: the caller has gone on, perhaps through several runs
     }
     work_(context_, member);
-    worker.done.store(run, std::memory_order_release);
+    worker.done.store(run, std::memory_order_seq_cst);
     worker.done.notify_one();
   }
 }

@@ -60,7 +60,7 @@ __device__ __noinline__ Cursor<T::kTokenStages> stage_y(SharedState<T>& s, const
 template <typename T>
 class ImageLoader {
  public:
-  __device__ ImageLoader(const Params& p, SharedState<T>& s)
+  __device__ explicit ImageLoader(SharedState<T>& s)
       : p_(s.params),
         s_(s),
         run_(s.run),
@@ -105,6 +105,8 @@ class ImageLoader {
   static constexpr int kRowsOfLane = T::kNMax / 32;
   static constexpr int kPieces = T::kNMax / 8;  // of a stage, for each lane
   static constexpr int kOnTheirWay = 2;         // stages that are not waited for
+  // A stage is given back when the next one is there.
+  static_assert(kOnTheirWay + 2 <= T::kTokenStages);
 
   // One lane of both warps. It arrives on a stage's `empty` where the publisher does not keep it.
   __device__ bool leads() const {

@@ -20,7 +20,7 @@ class Loader {
         run_(s.run),
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32 - 1),
-        images_(p, s),
+        images_(s),
         trace_(TraceRole::kLoader, threadIdx.x == 32) {}
 
   __device__ void work() {
@@ -165,7 +165,7 @@ class Loader {
   bool listed_ = false;
   Cursor<T::kTokenStages> tokens_;
   struct Nothing {
-    __device__ Nothing(const Params& /*p*/, SharedState<T>& /*s*/) {}
+    __device__ explicit Nothing(SharedState<T>& /*s*/) {}
   };
   std::conditional_t<T::kImages, ImageLoader<T>, Nothing> images_;
   Tracer trace_;
