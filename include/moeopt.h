@@ -171,7 +171,7 @@ typedef struct moeopt_moe_args {
   int32_t tokens;               /* T, 0 .. max_tokens; ignored when tokens_device is set */
   const int32_t* tokens_device; /* T in device memory, read by the kernel; null: by value */
   const void* x;                /* [T, H] bf16 */
-  int64_t x_stride;             /* elements between rows, a multiple of 8; 0: H */
+  int64_t x_stride;             /* elements between rows, a multiple of 8; 0: H; x spans < 64 GiB */
   void* out;                    /* [T, H] bf16; must not overlap x */
   int64_t out_stride;           /* elements between rows, a multiple of 8; 0: H */
   const void* experts;          /* slot s at experts + s * expert_stride */

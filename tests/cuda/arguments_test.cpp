@@ -127,6 +127,9 @@ TEST(Arguments, Rows) {
        {"out_stride is -256; it must be 0 or a multiple of 8 that is not below the row's 256 "
         "elements",
         [](auto& a) { a.out_stride = -256; }},
+       {"x_stride is 545392680; the 64 rows of x would span 64 GiB or more",
+        [](auto& a) { a.x_stride = 545392680, set_address(a.out, 0x10000000000000); }},
+       {"", [](auto& a) { a.x_stride = 545392672, set_address(a.out, 0x10000000000000); }},
        {"out overlaps x", [](auto& a) { a.out = const_cast<void*>(a.x); }},
        {"out overlaps x", [](auto& a) { set_address(a.out, 0x100000 + 64 * 512 - 16); }},
        {"", [](auto& a) { set_address(a.out, 0x100000 + 64 * 512); }},

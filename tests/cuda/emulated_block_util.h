@@ -68,6 +68,7 @@ struct Described {
   bool kept = false;  // the publisher gives its stages back, too
   std::size_t ready = 0;
   std::uint32_t ready_count = 0;
+  int units = 0;  // of h
 
   bool gemm() const { return task.kind == TaskKind::kFirst || task.kind == TaskKind::kSecond; }
   bool shared() const { return task.slot < 0; }
@@ -267,7 +268,8 @@ class Block {
     const int index = (d.shared() ? tiles : tile_start_[slot]) + d.task.tile;
     if (!d.shared() && index >= tiles) w_.fault("a token tile outside its counters");
     d.ready = static_cast<std::size_t>(index);
-    d.ready_count = static_cast<std::uint32_t>(d.shared() ? launch.shared_units1 : launch.units1);
+    d.units = d.shared() ? launch.shared_units1 : launch.units1;
+    d.ready_count = static_cast<std::uint32_t>(d.units) + (w_.images() ? kGathered : 0);
     d.kept_from = weights_asked_;
     d.kept = launch.gathers && first && !d.shared() && d.task.unit == 0;
     return d;
@@ -306,7 +308,7 @@ class Block {
   bool rows_are_ready(const Described& d) {
     if (d.task.kind == TaskKind::kFirst) {
       if (w_.launch.gathers && !d.shared() && d.task.unit > 0) {
-        return w_.h_units.contains({d.expert, d.task.tile, 0});
+        return set().ready.at(d.ready) >= kGathered;
       }
       if (!w_.launch.quantises) return true;
       if (set().quantised < static_cast<std::uint32_t>(w_.launch.quantise_tiles)) return false;
@@ -318,7 +320,7 @@ class Block {
       return true;
     }
     if (set().ready.at(d.ready) < d.ready_count) return false;
-    for (int unit = 0; unit < static_cast<int>(d.ready_count); ++unit) {
+    for (int unit = 0; unit < d.units; ++unit) {
       if (!w_.h_units.contains({d.expert, d.task.tile, unit}))
         w_.fault("h read before it is there");
     }
@@ -475,7 +477,7 @@ class Block {
     keeping_ = 0;
     if (d.task.kind == TaskKind::kFirst) {
       w_.h_units.insert({d.expert, d.task.tile, d.task.unit});
-      ++set().ready.at(d.ready);
+      set().ready.at(d.ready) += w_.images() && d.task.unit == 0 ? kGathered + 1 : 1;
       if (!d.shared() && d.task.unit == 0) w_.workspace.rows += d.rows.size();
     }
     if (d.task.kind == TaskKind::kSecond) {

@@ -87,6 +87,12 @@ void check_rows(const Shape& shape, moeopt_moe_args& args, int rows) {
   check_aligned("out_weights", args.out_weights, kAlignment);
   check_aligned("out_counts", args.out_counts, kAlignment);
   if (rows == 0) return;  // an empty tensor has no address
+  // A gathering lane counts 16 bytes in 32 bits (image_loader.cuh).
+  constexpr std::int64_t kMostBytes = std::int64_t{64} << 30;
+  if ((std::int64_t{rows} - 1) * args.x_stride * 2 >= kMostBytes) {
+    refuse_argument("x_stride is " + std::to_string(args.x_stride) + "; the " +
+                    std::to_string(rows) + " rows of x would span 64 GiB or more");
+  }
   check_pointer("x", args.x, kAlignment);
   check_pointer("out", args.out, kAlignment);
   if (rows_overlap(args.x, args.x_stride, args.out, args.out_stride, rows, shape.hidden)) {
