@@ -15,8 +15,7 @@
 
 namespace moeopt::cuda::moe {
 
-inline constexpr int kWeightStages = 4;
-inline constexpr int kTokenStages = 4;
+inline constexpr int kRingStages = 4;  // of weights, of tokens, of both
 inline constexpr int kRoles = 4;
 
 // What all blocks share.
@@ -154,7 +153,7 @@ class Block {
       return true;
     }
     if (left_ > 0) {
-      if (!is_free(weights_asked_, weights_freed_, kWeightStages)) return false;
+      if (!is_free(weights_asked_, weights_freed_)) return false;
       ++weights_asked_;
       --left_;
       return true;
@@ -231,8 +230,8 @@ class Block {
   }
 
   // Whether the ring's stage for its use number `use` is given back by all who had it before.
-  bool is_free(int use, int freed, int stages) const {
-    const int before = use - stages;
+  bool is_free(int use, int freed) const {
+    const int before = use - kRingStages;
     return freed > before &&
            (!w_.images() || before < 0 || kept_[static_cast<std::size_t>(before)]);
   }
@@ -298,7 +297,7 @@ class Block {
   }
 
   bool load_stage(bool gives_back) {
-    if (!is_free(tokens_loaded_, tokens_freed_, kTokenStages)) return false;
+    if (!is_free(tokens_loaded_, tokens_freed_)) return false;
     ++tokens_loaded_;
     kept_.push_back(gives_back);
     ++loading_;

@@ -174,8 +174,8 @@ struct alignas(1024) SharedState {
   std::byte weights[T::kWeightStages][T::kWeightStageBytes];
   std::byte tokens[T::kTokenStages][T::kTokenStageBytes];
   union {
-    std::byte
-        staging[T::kStagingBytes];  // of results, 128 bytes a token; each consumer warp its own
+    // Of results, 128 bytes a token; each consumer warp its own.
+    std::byte staging[T::kStagingBytes];
     Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token, before a block's first GEMM
   };
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
@@ -198,8 +198,8 @@ struct alignas(1024) SharedState {
   Addends addends[kCombineTokens];
   TaskInfo tasks[T::kTaskSlots];
   Params params;  // for functions that are not inlined: there the kernel's own are slow to reach
-  std::int32_t source_row[kLoaderWarps]
-                         [T::kImages ? 1 : T::kNMax];  // of x or h, for each row of a loader's task
+  // Few tokens: of x or h, for each row of the loader's task.
+  std::int32_t source_row[kLoaderWarps][T::kImages ? 1 : T::kNMax];
   Run run;
 
   // Of the weight ring; with one ring of both, to which the arrivals in brackets belong.
