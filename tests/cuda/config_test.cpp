@@ -93,14 +93,16 @@ TEST(Config, GateTasksAreWithinTheKernelsLimits) {
       shape.slots = experts;
       shape.max_tokens = tokens;
       const Config config = choose_config(shape);
-      const bool many = config.gate_tokens == kManyGateTokens;
-      EXPECT_TRUE(many ? config.images() && config.gate_rows == kManyGateRows
-                       : config.gate_tokens == 32 || (config.gate_tokens == 8 && !config.images()));
-      EXPECT_TRUE(!many || (tokens >= 2048 && experts > kWideGateRows));
-      EXPECT_GE(config.gate_rows, 1);
-      EXPECT_LE(config.gate_rows, many              ? kManyGateRows
-                                  : config.images() ? kWideGateRows
-                                                    : kGateRows);
+      const bool wide = config.gate_rows > kGateRows;
+      const std::pair tile{config.gate_tokens, config.gate_rows};
+      if (wide) {
+        EXPECT_TRUE(config.images() && tokens > 512);
+        EXPECT_TRUE(tile.first == 16 || tile.first == 32 || tile.first == 64) << tile.first;
+        EXPECT_TRUE(tile.second == 64 || tile.second == 128) << tile.second;
+      } else {
+        EXPECT_TRUE(tile.first == 32 || (tile.first == 8 && !config.images())) << tile.first;
+        EXPECT_GE(tile.second, 1);
+      }
       EXPECT_TRUE(!config.route_everywhere || tokens <= kRouteEverywhereTokens);
     }
   }

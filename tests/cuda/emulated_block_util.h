@@ -147,13 +147,14 @@ class Block {
   }
 
   bool ask() {
-    if (w_.how.draws_early && !drawn_ && (left_ == 0 || w_.chance())) {
+    if (w_.how.draws_early && !drawn_ && !gate_is_awaited() && (left_ == 0 || w_.chance())) {
       next_ticket_ = draw();
       drawn_ = true;
       return true;
     }
     if (left_ > 0) {
       if (!is_free(weights_asked_, weights_freed_)) return false;
+      if (gate_in_ring()) w_.fault("weights asked for where a gate task lies");
       ++weights_asked_;
       --left_;
       return true;
@@ -165,6 +166,16 @@ class Block {
     ticket_ = next_ticket_;
     producer_ = State::kHasTicket;
     return true;
+  }
+
+  // With images no ticket is drawn before a gate task is done: a wide one lies in the ring.
+  bool gate_is_awaited() const {
+    return w_.images() && tasks_.back().task.kind == TaskKind::kGate && stored_ < told();
+  }
+  bool gate_in_ring() const {
+    bool found = false;
+    for (int i = stored_; i < told(); ++i) found = found || task(i).task.kind == TaskKind::kGate;
+    return found && w_.layer.config.gate_rows > kGateRows;
   }
 
   bool route() {

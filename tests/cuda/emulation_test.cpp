@@ -94,16 +94,20 @@ Interleaving draw_interleaving(std::mt19937& random) {
 TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
   std::mt19937 random(3);
   int gathers = 0;
-  for (int round = 0; round < 150; ++round) {
-    // Every way of routing: for itself, by words, by lists; n is 32, 64 or 128.
-    const int max_tokens = draw(random, 0, 2) == 0 ? draw(random, 1, 8) : draw(random, 9, 300);
+  int wide_gates = 0;
+  for (int round = 0; round < 180; ++round) {
+    // Every way of routing: for itself, by words, by lists; n is 32, 64 or 128; wide gate tasks.
+    const int max_tokens = draw(random, 0, 2) == 0   ? draw(random, 1, 8)
+                           : draw(random, 0, 4) == 0 ? 1000
+                                                     : draw(random, 9, 300);
     const EmulatedLayer layer(draw_shape(random, max_tokens), draw(random, 0, 2) == 0);
     EmulatedWorkspace workspace(layer);
     gathers += layer.launch.gathers ? 1 : 0;
+    wide_gates += layer.config.gate_rows > kGateRows && layer.shape.shared() ? 1 : 0;
     std::uint64_t tokens_so_far = 0;
     std::uint64_t rows_so_far = 0;
     for (std::uint32_t launch = 0; launch < 4; ++launch) {
-      const int tokens = draw(random, 0, 4) == 0 ? 0 : draw(random, 1, max_tokens);
+      const int tokens = draw(random, 0, 4) == 0 ? 0 : draw(random, 1, std::min(max_tokens, 300));
       const std::vector<int> slots = draw_slots(random, layer.shape, tokens);
       const Interleaving how = draw_interleaving(random);
       SCOPED_TRACE(layer.config.name() + ", round " + std::to_string(round) + ", launch " +
@@ -124,6 +128,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
     }
   }
   EXPECT_GE(gathers, 5);
+  EXPECT_GE(wide_gates, 5);
 }
 
 // The play would show it: another order hangs when one block is resident, or is caught reading.

@@ -272,7 +272,7 @@ void test_faults(Suite& suite, Arena& arena) {
   };
   for (const auto& [name, test] : kTests) {
     for (const bool fp8 : {false, true}) {
-      for (const int tokens : {5, 90}) {
+      for (const int tokens : {5, 90, 1100}) {  // the last: wide gate tasks, top-k in teams
         suite.run(fmt::format("{}-{}-{}", name, fp8 ? "fp8" : "bf16", tokens),
                   [&, t = test](Case& c, std::uint64_t seed) {
                     const Arena::Scope scope(arena);

@@ -12,6 +12,7 @@ COMBINE = FOLDER + "combine.cuh"
 DISPATCH = FOLDER + "dispatch.cuh"
 FEW = FOLDER + "few_tokens.cuh"
 GATE = FOLDER + "gate.cuh"
+GATE_TILE = FOLDER + "gate_tile.cuh"
 IMAGE_LOADER = FOLDER + "image_loader.cuh"
 KERNEL = FOLDER + "kernel.cuh"
 LISTS = FOLDER + "lists.cuh"
@@ -24,6 +25,7 @@ PUBLISHER = FOLDER + "publisher.cuh"
 QUANTISE = FOLDER + "quantise.cuh"
 ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
+ROUTE_TEAMS = FOLDER + "route_teams.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
 ADD = """sum[2 * j] += weight * low_bf16(two[j]);
@@ -180,8 +182,8 @@ GEMMS = [
              "token[1] = token[0];"),
     Mutation("a token's scale block off by one", LOADER, "s_.source_row[warp_][row] * groups + block);",
              "s_.source_row[warp_][row] * groups + min(block + 1, groups - 1));"),
-    Mutation("activations quantised to a smaller range", QUANTISE, "scale_of(largest)",
-             "scale_of(largest) * (448.0f / 256.0f)"),
+    Mutation("activations quantised to a smaller range", ROUNDING, "constexpr float kLargest = 448.0f;",
+             "constexpr float kLargest = 256.0f;"),
     Mutation("activations' scale not clamped", ROUNDING, "quotient(fmaxf(largest, 1e-10f), kLargest,", "quotient(largest, kLargest,"),
     Mutation("weights quantised by the wrong scale", PACK, "__fdiv_rn(block_max(largest), 448.0f)",
              "__fdiv_rn(block_max(largest), 440.0f)"),
@@ -209,13 +211,19 @@ ROUTES = [
     Mutation("sigmoid taken for softmax", ROUTE, "if (p.score == MOEOPT_SOFTMAX) {", "if (true) {"),
     Mutation("one group too many", ROUTE, "for (int n = 0; n < p.top_k_groups; ++n) {",
              "for (int n = 0; n < min(p.top_k_groups + 1, p.groups); ++n) {"),
-    Mutation("the router's K tail dropped", GATE,
-             "#pragma unroll(kGroups == 1 ? 4 : 2)\n  for (int chunk = warp; chunk < p.hidden / 64;",
-             "#pragma unroll(kGroups == 1 ? 4 : 2)\n"
-             "  for (int chunk = warp; chunk < max(1, p.hidden / 64 - 1);"),
-    Mutation("the router's K tail dropped (many tokens)", GATE,
-             "#pragma unroll 1\n  for (int chunk = warp; chunk < p.hidden / 64;",
-             "#pragma unroll 1\n  for (int chunk = warp; chunk < max(1, p.hidden / 64 - 1);"),
+    Mutation("the router's K tail dropped", GATE, "const int end = gate_range_begin(p.hidden / 64, warp + 1);",
+             "const int end = gate_range_begin(p.hidden / 64, warp + 1) - (warp == 7 && p.hidden > 64 ? 1 : 0);"),
+    Mutation("the router's K tail dropped (many tokens)", GATE_TILE, "chunks_ = p.hidden / 64;",
+             "chunks_ = max(1, p.hidden / 64 - 1);"),
+    Mutation("a range of K added to the next one's", GATE_TILE, "begins = true; }", "}"),
+    Mutation("a wide gate multiplies what is still on its way", GATE_TILE, "copies_wait<kStages - 2>();",
+             "copies_wait<kStages - 1>();"),
+    Mutation("a wide gate's last tokens forgotten", GATE_TILE, "row < rows && token < tokens)",
+             "row < rows && token + 1 < tokens)"),
+    Mutation("the shared gate's row not brought", GATE_TILE, "rows < task_.rows && rows % step == line", "false"),
+    Mutation("ties to the higher id (many tokens)", ROUTE_TEAMS, "best[n + step].key > best[n].key",
+             "best[n + step].key >= best[n].key"),
+    Mutation("bias forgotten (many tokens)", ROUTE_TEAMS, "if (p.correction_bias != nullptr) {", "if (false) {"),
     Mutation("NaN tokens not counted", ROUTE, "if (r.has_nan && lane == 0) count_nan_token(p);", ""),
     Mutation("given NaN weights not seen", ROUTE, "r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;",
              "r.has_nan = false;"),

@@ -31,6 +31,20 @@ bool halves_second(const Shape& shape) {
   return 2 * experts * ceil_div(shape.hidden, 2 * kTileRows) < kMultiprocessors;
 }
 
+// Wide gate tasks: as many tokens and router rows as leave most multiprocessors a task, since the
+// more there are the less often x and the router come from the cache.
+void choose_wide_gate(const Shape& shape, Config& config) {
+  constexpr int kTasks = 90;
+  const int rows = shape.experts + (shape.shared_gate ? 1 : 0);
+  const auto tasks = [&] {
+    return ceil_div(shape.max_tokens, config.gate_tokens) * ceil_div(rows, config.gate_rows);
+  };
+  config.gate_tokens = 64;
+  config.gate_rows = rows > 64 ? 128 : 64;
+  if (config.gate_rows == 128 && tasks() < kTasks) config.gate_rows = 64;
+  while (config.gate_tokens > 16 && tasks() < kTasks) config.gate_tokens /= 2;
+}
+
 }  // namespace
 
 Config choose_config(const Shape& shape) {
@@ -55,18 +69,8 @@ Config choose_config(const Shape& shape) {
                      ceil_div(quantised, quantise_tokens_of(shape.max_tokens));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);
-  if (config.images()) {
-    // Two tasks a block: x and router rows come from the cache once for 32 tokens x 32 rows.
-    config.gate_rows =
-        std::clamp((shape.experts * tiles + 263) / 264 + 15, kGateRows, kWideGateRows) / 16 * 16;
-    // Where a block has several even of larger ones: x and router rows less often.
-    if (shape.experts > kWideGateRows &&
-        ceil_div(shape.max_tokens, kManyGateTokens) * ceil_div(shape.experts, kManyGateRows) >=
-            2 * kTasks) {
-      config.gate_tokens = kManyGateTokens;
-      config.gate_rows = kManyGateRows;
-    }
-  }
+  constexpr int kFewTokens = 768;  // a task of few rows is done sooner
+  if (config.images() && shape.max_tokens > kFewTokens) choose_wide_gate(shape, config);
   // Where an expert's tokens are few, the other units would wait for the first.
   config.gathers = config.images() && rows > 256;
   config.local_lists =

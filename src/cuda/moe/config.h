@@ -48,8 +48,8 @@ struct Variant {
 
 struct Config {
   Variant variant;
-  int gate_tokens;        // tokens of a gate task: 8 or 32, with images 32 or 64
-  int gate_rows;          // router rows of a gate task: 1 .. 16, with images 16, 32 or 48
+  int gate_tokens;        // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
+  int gate_rows;          // router rows of a gate task: 1 .. 16; of a wide one (images) 64 or 128
   bool local_lists;       // each block sorts all (token, slot) entries for itself
   bool route_everywhere;  // and repeats the top-k of all tokens, too; only with local_lists
   bool gathers;           // with images: x, too, from the second weight unit on (Launch::gathers)
@@ -59,9 +59,6 @@ struct Config {
 };
 
 inline constexpr int kGateRows = 16;
-inline constexpr int kWideGateRows = 32;
-inline constexpr int kManyGateTokens = 64;  // of a gate task where tasks are many
-inline constexpr int kManyGateRows = 48;
 inline constexpr int kRouteEverywhereTokens = 8;
 inline constexpr int kLocalEntries = 512;    // tokens * k at most, with local_lists
 inline constexpr int kProducerEntries = 32;  // given, a lane each: the producer makes those lists

@@ -38,7 +38,15 @@ class Consumer {
         return;
       }
       stamp(gemms_.trace(), TracePhase::kTask, info.task);
-      if (kind == TaskKind::kGate) gate_task(s_.params, s_, run_, info.task, consumer());
+      if (kind == TaskKind::kGate) {
+        if (T::kImages && s_.params.gate_rows > kGateRows) {
+          if constexpr (T::kImages) {
+            wide_gate_task(s_.params, s_, run_, info.task, thread_again() - 128);
+          }
+        } else {
+          gate_task(s_.params, s_, run_, info.task, consumer());
+        }
+      }
       if (kind == TaskKind::kDispatch)
         dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer());
       if constexpr (T::kLocalLists) {
@@ -53,8 +61,11 @@ class Consumer {
       }
       if constexpr (T::kFp8) {
         if (kind == TaskKind::kQuantise) {
-          // Few tokens: code that is read once should be short.
-          quantise_task<T::kImages ? 8 : 2>(s_.params, run_, info.task, consumer());
+          if constexpr (T::kImages) {
+            quantise_many(s_.params, run_, info.task, consumer());
+          } else {
+            quantise_few(s_.params, run_, info.task, consumer());
+          }
         }
       }
       if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info);

@@ -25,10 +25,9 @@ __device__ void join_lists(const Params& p, const Run& run, const std::int32_t (
   }
 }
 
-// Top-k of up to kMostTokens tokens, those of a warp one after the other, or all at a time.
+// Top-k of up to kMostTokens tokens, those of a warp one after the other, or four at a time.
 inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
                                                   const Task& task, int consumer) {
-  static_assert(kMostTokens == kConsumerWarps * kTeams);
   const int lane = consumer % 32;
   const int each = run.launch.task_tokens / kConsumerWarps;
   const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;
@@ -41,10 +40,13 @@ inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& ru
     __syncwarp();
   }
   if (each > 1 && teams_fit(p)) {
-    const int token = first + lane / kTeam < end ? first + lane / kTeam : -1;
-    const int2 slots = dispatch_teams(p, token, lane);
-    const int entry = token * p.top_k + lane % kTeam;
-    join_lists<2>(p, run, {slots.x, slots.y}, {entry, entry + kTeam});
+#pragma unroll 1
+    for (int four = first; four < end; four += kTeams) {
+      const int token = four + lane / kTeam < end ? four + lane / kTeam : -1;
+      const int2 slots = dispatch_teams(p, token, lane);
+      const int entry = token * p.top_k + lane % kTeam;
+      join_lists<2>(p, run, {slots.x, slots.y}, {entry, entry + kTeam});
+    }
   } else {
 #pragma unroll 1
     for (int token = first; token < end; ++token) {

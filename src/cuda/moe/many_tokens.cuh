@@ -26,7 +26,6 @@ class ManyTokens {
   __device__ Tracer& trace() { return trace_; }
 
   __device__ void gemm(const TaskInfo& info) {
-    const bool first = info.task.kind == TaskKind::kFirst;
     if (info.rows <= group() * kGroupTokens) {
       pass_stages(info);
       return;
@@ -41,7 +40,7 @@ class ManyTokens {
     }
     pin(sums);
     stamp(trace_, TracePhase::kDone, info.task);
-    if (first) {
+    if (info.task.kind == TaskKind::kFirst) {
       store_h(info, sums);
     } else {
       mbarrier_wait(s_.task_rows[info.place.stage], info.place.phase, "y rows");

@@ -143,11 +143,15 @@ class Producer {
     return ticket;
   }
 
-  // Before the ticket after a task without weights is drawn: until the task before it is done. A
-  // combination waits long for its y: where they are few, until it is done itself.
+  // Before the ticket after a task without weights is drawn: until the task before it is done, or
+  // it itself: where they are few, so that no block draws two while another has none, and because
+  // a wide gate task lies where the next task's weights go.
   __device__ void let_consumers_finish(TaskKind kind) {
-    const bool few = run_.launch.combine_tiles <= 2 * static_cast<int>(gridDim.x);
-    const bool itself = kind == TaskKind::kCombine && few;
+    const int blocks = static_cast<int>(gridDim.x);
+    const bool itself = kind == TaskKind::kCombine ? run_.launch.combine_tiles <= 2 * blocks
+                        : kind == TaskKind::kDispatch
+                            ? T::kImages && run_.launch.dispatch_tiles <= blocks
+                            : T::kImages && kind == TaskKind::kGate;
     // NOTE: before the first task the phase is one that a fresh barrier has behind it.
     int stage = tasks_.stage - (itself ? 1 : 2);
     std::uint32_t phase = tasks_.phase;

@@ -166,6 +166,9 @@ __device__ inline void prefetch_line(const void* address) {
 __device__ inline uint4 load_16(const std::byte* from) {
   return __ldg(reinterpret_cast<const uint4*>(from));
 }
+__device__ inline uint2 load_8(const std::byte* from) {
+  return __ldg(reinterpret_cast<const uint2*>(from));
+}
 // All `threads` (a multiple of 32) that name this barrier meet.
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -262,6 +265,12 @@ __device__ inline void store_shared_2(std::uint32_t to, std::uint32_t two_bytes)
 __device__ inline std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t out;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  return out;
+}
+// The larger of two bf16, twice; of a number and NaN the number.
+__device__ inline std::uint32_t max_bf16x2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t out;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
   return out;
 }
 // Two floats to e4m3, nearest even, saturating; `low` in the low byte.

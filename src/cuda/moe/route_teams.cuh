@@ -21,6 +21,28 @@ __device__ inline bool any_of_team(bool value, int lane) {
   return (__ballot_sync(kAllLanes, value) >> (lane / kTeam * kTeam) & 0xff) != 0;
 }
 
+// The largest of a lane's keys, of equals the first, by halves: a short chain.
+struct Best {
+  std::uint32_t key;
+  int at;
+  float score;
+};
+template <int kCount>
+__device__ __forceinline__ Best best_of(const std::uint32_t (&key)[kCount],
+                                        const float (&score)[kCount]) {
+  Best best[kCount];
+#pragma unroll
+  for (int n = 0; n < kCount; ++n) best[n] = {key[n], n, score[n]};
+#pragma unroll
+  for (int step = 1; step < kCount; step *= 2) {
+#pragma unroll
+    for (int n = 0; n < kCount; n += 2 * step) {
+      if (best[n + step].key > best[n].key) best[n] = best[n + step];
+    }
+  }
+  return best[0];
+}
+
 // Token `token` of the team (-1: none). Returns the packed slots whose lists the lane's choices,
 // slots lane % 8 and that plus 8, join; -1: none.
 inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, int lane) {
@@ -30,7 +52,6 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
   const std::int64_t row = std::int64_t{1} * max(token, 0) * logits_stride(p.experts_total);
   // Run i of a member is what lane member + 8 i has in choose_experts.
   float score[4 * kRuns];
-  std::uint32_t key[4 * kRuns];
   const auto expert_of = [member](int n) { return 4 * (member + kTeam * (n / 4)) + n % 4; };
 #pragma unroll
   for (int i = 0; i < kRuns; ++i) {
@@ -43,22 +64,33 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
     score[4 * i + 2] = four.z;
     score[4 * i + 3] = four.w;
   }
-  float largest = -INFINITY;
-  bool has_nan = false;
-  bool any_number = false;
+  bool nan = false;
 #pragma unroll
   for (int n = 0; n < 4 * kRuns; ++n) {
-    const bool here = expert_of(n) < p.experts_total;
-    const bool nan = here && isnan(score[n]);
-    has_nan |= nan;
-    any_number |= here && !nan;
-    key[n] = nan ? 1 : 0;
-    if (!here || nan) score[n] = -INFINITY;
-    largest = fmaxf(largest, score[n]);
+    if (expert_of(n) >= p.experts_total) score[n] = -INFINITY;
+    nan |= isnan(score[n]);
   }
-  has_nan = any_of_team(has_nan, lane);
-  any_number = any_of_team(any_number, lane);
+  bool has_nan = any_of_team(nan, lane);
+  bool any_number = true;
+  std::uint32_t nans = 0;  // bit n: score[n]
+  if (__any_sync(kAllLanes, nan) != 0) {
+#pragma unroll
+    for (int n = 0; n < 4 * kRuns; ++n) {
+      if (!isnan(score[n])) continue;
+      nans |= 1u << n;
+      score[n] = -INFINITY;
+    }
+    int left = 0;  // numbers
+#pragma unroll 1
+    for (int n = 0; n < 4 * kRuns; ++n) {
+      left += expert_of(n) < p.experts_total && (nans >> n & 1) == 0 ? 1 : 0;
+    }
+    any_number = any_of_team(left > 0, lane);
+  }
   if (p.score == MOEOPT_SOFTMAX) {
+    float largest = score[0];
+#pragma unroll
+    for (int n = 1; n < 4 * kRuns; ++n) largest = fmaxf(largest, score[n]);
 #pragma unroll
     for (int step = kTeam / 2; step > 0; step /= 2) {
       largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, step));
@@ -69,7 +101,7 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
       sums[i] = 0;
 #pragma unroll
       for (int n = 4 * i; n < 4 * i + 4; ++n) {
-        score[n] = expert_of(n) < p.experts_total ? __expf(score[n] - largest) : 0.0f;
+        score[n] = __expf(score[n] - largest);  // 0 beyond the last, unless the sum is NaN anyway
         sums[i] += score[n];
       }
     }
@@ -85,19 +117,22 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
     for (float& value : score) value *= scale;
   } else {
 #pragma unroll
-    for (float& value : score) {
-      value = any_number ? sigmoid_of(value) : NAN;
+    for (float& value : score) value = any_number ? sigmoid_of(value) : NAN;
+  }
+  float selected[4 * kRuns];  // what experts are chosen by
+#pragma unroll
+  for (int n = 0; n < 4 * kRuns; ++n) selected[n] = score[n];
+  if (p.correction_bias != nullptr) {
+#pragma unroll
+    for (int n = 0; n < 4 * kRuns; ++n) {
+      selected[n] += __ldg(p.correction_bias + min(expert_of(n), p.experts_total - 1));
     }
   }
+  std::uint32_t key[4 * kRuns];
 #pragma unroll
   for (int n = 0; n < 4 * kRuns; ++n) {
-    const int expert = expert_of(n);
-    if (expert >= p.experts_total) {
-      key[n] = 0;
-      continue;
-    }
-    const float bias = p.correction_bias != nullptr ? __ldg(p.correction_bias + expert) : 0.0f;
-    key[n] = ordered_key(key[n] == 1 ? -INFINITY : nan_to_lowest(score[n] + bias));
+    if ((nans >> n & 1) != 0) selected[n] = -INFINITY;
+    key[n] = expert_of(n) < p.experts_total ? ordered_key(nan_to_lowest(selected[n])) : 0;
   }
 
   int id[2] = {-1, -1};
@@ -105,27 +140,17 @@ inline __device__ __noinline__ int2 dispatch_teams(const Params& p, int token, i
   float sum = 0;
 #pragma unroll 1
   for (int slot = 0; slot < p.top_k; ++slot) {
-    std::uint32_t best = 0;
-    int best_at = 0;
-    float best_score = 0;
-#pragma unroll
-    for (int n = 0; n < 4 * kRuns; ++n) {
-      if (key[n] > best) {
-        best = key[n];
-        best_at = n;
-        best_score = score[n];
-      }
-    }
+    const Best best = best_of(key, score);
     // Of equals the lower id.
-    std::uint64_t top = static_cast<std::uint64_t>(best) << 32 |
-                        static_cast<std::uint32_t>(kTeamExperts - expert_of(best_at));
+    std::uint64_t top = static_cast<std::uint64_t>(best.key) << 32 |
+                        static_cast<std::uint32_t>(kTeamExperts - expert_of(best.at));
 #pragma unroll
     for (int step = kTeam / 2; step > 0; step /= 2) {
       top = max(top, __shfl_xor_sync(kAllLanes, top, step));
     }
     const int expert = kTeamExperts - static_cast<int>(top & 0xffffffffu);
     const int owner = expert / 4 % kTeam;
-    const float value = __shfl_sync(kAllLanes, best_score, lane / kTeam * kTeam + owner);
+    const float value = __shfl_sync(kAllLanes, best.score, lane / kTeam * kTeam + owner);
 #pragma unroll
     for (int n = 0; n < 4 * kRuns; ++n) key[n] = expert_of(n) == expert ? 0 : key[n];
     sum += value;

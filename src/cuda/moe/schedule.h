@@ -29,12 +29,15 @@ enum class TaskKind : std::int32_t {
 };
 
 inline constexpr int kWarpTokens = 8;                // a token a consumer warp
-inline constexpr int kMostTokens = 4 * kWarpTokens;  // of a quantisation or a dispatch
+inline constexpr int kMostTokens = 8 * kWarpTokens;  // of a quantisation or a dispatch
 inline constexpr int kCombineTokens = kWarpTokens;   // of a combination at most
 
 // About a wave of blocks while that keeps the tokens of a block few.
 MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
-  return count <= 1056 ? kWarpTokens : count <= 2112 ? 2 * kWarpTokens : kMostTokens;
+  return count <= 1056   ? kWarpTokens
+         : count <= 2112 ? 2 * kWarpTokens
+         : count <= 8448 ? 4 * kWarpTokens
+                         : kMostTokens;
 }
 // All that wait for a token wait for its quantisation first, while most blocks have nothing to do:
 // a token is with all warps of a block.

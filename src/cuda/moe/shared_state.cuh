@@ -169,6 +169,8 @@ struct Run {
   std::uint32_t* y_arrived;     // [tokens]: units of y rows, of all slots
 };
 
+inline constexpr int kGateSums = kConsumerWarps * 16 * 8;  // parts of logits, of gate_logits
+
 template <typename T>
 struct alignas(1024) SharedState {
   std::byte weights[T::kWeightStages][T::kWeightStageBytes];
@@ -176,12 +178,13 @@ struct alignas(1024) SharedState {
   union {
     // Of results, 128 bytes a token; each consumer warp its own.
     std::byte staging[T::kStagingBytes];
+    float image_gate_sums[T::kImages ? kGateSums : 1];
     Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token, before a block's first GEMM
   };
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[T::kTaskSlots][T::kMTiles][T::kScaleFloats];
   union {
-    float partial[T::kImages ? 1 : kConsumerWarps * 16 * 8];  // gate; of logits
+    float gate_sums[T::kImages ? 1 : kGateSums];
     // Lists; of a warp's entries, per expert.
     std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][T::kLocalLists ? kMaxSlots : 1];
   };
@@ -216,6 +219,20 @@ struct alignas(1024) SharedState {
   Mbarrier planned;  // producer: tile_start and row_start are complete (producer_lists: list, too)
   Mbarrier listed;   // consumers: list is complete
 };
+
+template <typename T>
+__device__ float* gate_sums(SharedState<T>& s) {
+  return T::kImages ? s.image_gate_sums : s.gate_sums;
+}
+
+// The rings' stages, of weights and then of tokens, as one piece of shared memory.
+inline constexpr int kRingBytes = 192 * 1024;  // with images
+template <typename T>
+__device__ std::uint32_t ring_memory(SharedState<T>& s) {
+  static_assert(sizeof(s.weights) + sizeof(s.tokens) == kRingBytes);
+  static_assert(offsetof(SharedState<T>, tokens) == sizeof(s.weights));
+  return shared_address(s.weights);
+}
 
 // This warp is done with what `bar` guards.
 __device__ inline void arrive_for_warp(Mbarrier& bar) {
