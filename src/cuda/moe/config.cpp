@@ -69,7 +69,7 @@ Config choose_config(const Shape& shape) {
                      ceil_div(quantised, quantise_tokens_of(shape.max_tokens));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);
-  constexpr int kFewTokens = 768;  // a task of few rows is done sooner
+  constexpr int kFewTokens = 512;  // a task of few rows is done sooner
   if (config.images() && shape.max_tokens > kFewTokens) choose_wide_gate(shape, config);
   // Where an expert's tokens are few, the other units would wait for the first.
   config.gathers = config.images() && rows > 256;
