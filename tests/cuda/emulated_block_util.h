@@ -1,77 +1,17 @@
 // A block of an emulated launch: its four roles, each a machine of states that makes one move at a
-// time, and what all blocks of the launch share. Included by emulated_launch_util.cpp alone.
-// Invariant: a move that cannot be made changes nothing.
+// time. Included by emulated_launch_util.cpp alone. Invariant: a move that cannot be made changes
+// nothing.
 #pragma once
 
 #include <algorithm>
-#include <random>
-#include <set>
-#include <string>
-#include <tuple>
 #include <vector>
 
-#include "cuda/emulated_launch_util.h"
+#include "cuda/emulated_world_util.h"
 #include "cuda/moe/describe.h"
 
 namespace moeopt::cuda::moe {
 
-inline constexpr int kRingStages = 4;  // of weights, of tokens, of both
 inline constexpr int kRoles = 4;
-
-// What all blocks share.
-struct World {
-  const EmulatedLayer& layer;
-  EmulatedWorkspace& workspace;
-  const std::vector<int>& slots;
-  const Interleaving& how;
-  Launch launch;
-  std::mt19937 random;
-  EmulatedResult result;
-  std::vector<std::vector<int>> lists;           // by slot: entries in order of arrival
-  std::vector<int> logits;                       // by token: gate units done
-  std::vector<int> quantised;                    // by token
-  std::vector<int> chosen;                       // by token: its words are written
-  std::set<std::tuple<int, int, int>> h_units;   // published: slot, tile, unit
-  std::set<std::tuple<bool, int, int>> y_units;  // published: shared, row, unit
-
-  bool chance() { return (random() & 1u) != 0; }
-  void fault(const std::string& text) { result.faults.push_back(text); }
-  int top_k() const { return layer.shape.top_k; }
-  bool local() const { return layer.config.local_lists; }
-  // Tiles with images: one ring, by which y comes, too; and four task slots instead of five.
-  bool images() const { return layer.config.images(); }
-  int task_slots() const { return images() ? 4 : 5; }
-  bool producer_lists() const {
-    return local() && layer.ids_given && launch.tokens * top_k() <= kProducerEntries;
-  }
-  bool has_logits(std::size_t token) const {
-    return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);
-  }
-  // An entry is a row of work unless its token has the same slot before.
-  bool own(int entry) const {
-    const int first = entry - entry % top_k();
-    const int slot = slots.at(static_cast<std::size_t>(entry));
-    for (int e = first; e < entry; ++e) {
-      if (slots.at(static_cast<std::size_t>(e)) == slot) return false;
-    }
-    return slot >= 0;
-  }
-};
-
-struct Described {
-  Task task{};
-  int expert = -1;  // its slot
-  std::vector<int> rows;
-  int stages = 0;     // whose weights the producer asks for
-  int kept_from = 0;  // the ring's stages before it
-  bool kept = false;  // the publisher gives its stages back, too
-  std::size_t ready = 0;
-  std::uint32_t ready_count = 0;
-  int units = 0;  // of h
-
-  bool gemm() const { return task.kind == TaskKind::kFirst || task.kind == TaskKind::kSecond; }
-  bool shared() const { return task.slot < 0; }
-};
 
 class Block {
  public:
