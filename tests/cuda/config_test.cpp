@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 namespace moeopt::cuda::moe {
 namespace {
@@ -84,7 +85,7 @@ TEST(Config, Table) {
 
 TEST(Config, GateTasksAreWithinTheKernelsLimits) {
   for (int experts = 1; experts <= 512; experts += 7) {
-    for (int tokens : {1, 2, 8, 9, 64, 65, 512, 65536}) {
+    for (int tokens : {1, 2, 8, 9, 64, 65, 512, 513, 1100, 2048, 4096, 65536}) {
       Shape shape;
       shape.hidden = 256;
       shape.intermediate = 256;
@@ -94,9 +95,9 @@ TEST(Config, GateTasksAreWithinTheKernelsLimits) {
       shape.max_tokens = tokens;
       const Config config = choose_config(shape);
       const bool wide = config.gate_rows > kGateRows;
+      EXPECT_EQ(wide, config.images() && tokens > 512);
       const std::pair tile{config.gate_tokens, config.gate_rows};
       if (wide) {
-        EXPECT_TRUE(config.images() && tokens > 512);
         EXPECT_TRUE(tile.first == 16 || tile.first == 32 || tile.first == 64) << tile.first;
         EXPECT_TRUE(tile.second == 64 || tile.second == 128) << tile.second;
       } else {

@@ -103,7 +103,8 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
     const EmulatedLayer layer(draw_shape(random, max_tokens), draw(random, 0, 2) == 0);
     EmulatedWorkspace workspace(layer);
     gathers += layer.launch.gathers ? 1 : 0;
-    wide_gates += layer.config.gate_rows > kGateRows && layer.shape.shared() ? 1 : 0;
+    const bool wide_gate = layer.config.gate_rows > kGateRows && layer.launch.gate_tokens > 0;
+    wide_gates += wide_gate && layer.shape.shared() ? 1 : 0;
     std::uint64_t tokens_so_far = 0;
     std::uint64_t rows_so_far = 0;
     for (std::uint32_t launch = 0; launch < 4; ++launch) {

@@ -35,12 +35,12 @@ bool halves_second(const Shape& shape) {
 // more there are the less often x and the router come from the cache.
 void choose_wide_gate(const Shape& shape, Config& config) {
   constexpr int kTasks = 90;
-  const int rows = shape.experts + (shape.shared_gate ? 1 : 0);
-  const auto tasks = [&] {
-    return ceil_div(shape.max_tokens, config.gate_tokens) * ceil_div(rows, config.gate_rows);
+  const auto tasks = [&] {  // not those of the shared gate alone, which are short
+    return ceil_div(shape.max_tokens, config.gate_tokens) *
+           ceil_div(shape.experts, config.gate_rows);
   };
   config.gate_tokens = 64;
-  config.gate_rows = rows > 64 ? 128 : 64;
+  config.gate_rows = shape.experts + (shape.shared_gate ? 1 : 0) > 64 ? 128 : 64;
   if (config.gate_rows == 128 && tasks() < kTasks) config.gate_rows = 64;
   while (config.gate_tokens > 16 && tasks() < kTasks) config.gate_tokens /= 2;
 }

@@ -49,7 +49,7 @@ struct Variant {
 struct Config {
   Variant variant;
   int gate_tokens;        // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
-  int gate_rows;          // router rows of a gate task: 1 .. 16; of a wide one (images) 64 or 128
+  int gate_rows;          // router rows of a gate task: 2 .. 16; of a wide one (images) 64 or 128
   bool local_lists;       // each block sorts all (token, slot) entries for itself
   bool route_everywhere;  // and repeats the top-k of all tokens, too; only with local_lists
   bool gathers;           // with images: x, too, from the second weight unit on (Launch::gathers)

@@ -39,13 +39,12 @@ class Consumer {
       }
       stamp(gemms_.trace(), TracePhase::kTask, info.task);
       if (kind == TaskKind::kGate) {
-        if (T::kImages && s_.params.gate_rows > kGateRows) {
-          if constexpr (T::kImages) {
-            wide_gate_task(s_.params, s_, run_, info.task, thread_again() - 128);
-          }
-        } else {
-          gate_task(s_.params, s_, run_, info.task, consumer());
+        bool wide = false;
+        if constexpr (T::kImages) {
+          wide = s_.params.gate_rows > kGateRows;
+          if (wide) wide_gate_task(s_.params, s_, run_, info.task, thread_again() - 128);
         }
+        if (!wide) gate_task(s_.params, s_, run_, info.task, consumer());
       }
       if (kind == TaskKind::kDispatch)
         dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer());

@@ -1,4 +1,4 @@
-// The consumers' first work: router logits, here those of few tokens. Invariant: a logit depends on
+// The consumers' first work: router logits, here up to 512 tokens. Invariant: a logit depends on
 // its token's x, its router row and H alone: K in eight ranges of whole chunks of 64
 // (gate_range_begin), a range's products summed in steps of 16 in ascending order, the eight sums
 // added in ascending order.
@@ -23,6 +23,13 @@ __device__ inline void prefetch_gate(const Params& p, int line) {
     prefetch_line(static_cast<const std::byte*>(p.x) + 2 * (row - p.experts_total) * p.x_stride +
                   at);
   }
+}
+
+// Row r of the launch's router matrix: the experts', then the shared gate's.
+__device__ inline const std::byte* router_row(const Params& p, int row) {
+  const int experts = p.ids == nullptr ? p.experts_total : 0;
+  return row < experts ? static_cast<const std::byte*>(p.router) + std::int64_t{2} * row * p.hidden
+                       : static_cast<const std::byte*>(p.shared_gate);
 }
 
 // Logits of up to 16 router rows x (8 kGroups) tokens by the 8 consumer warps, a range of K each.
@@ -114,7 +121,7 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
   if (consumer == 0 && !p.local_lists) add_release(run.gate_arrived + task.tile, 1);
 }
 
-// With images, of more router rows than gate_task takes.
+// Where the configuration's gate_rows says so (with images alone).
 template <typename T>
 __device__ __forceinline__ void wide_gate_task(const Params& p, SharedState<T>& s, const Run& run,
                                                const Task& task, int consumer) {

@@ -10,13 +10,6 @@
 
 namespace moeopt::cuda::moe {
 
-// Row r of the launch's router matrix: the experts', then the shared gate's.
-__device__ inline const std::byte* router_row(const Params& p, int row) {
-  const int experts = p.ids == nullptr ? p.experts_total : 0;
-  return row < experts ? static_cast<const std::byte*>(p.router) + std::int64_t{2} * row * p.hidden
-                       : static_cast<const std::byte*>(p.shared_gate);
-}
-
 // Where range 0 .. 8 of `chunks` chunks of K begins.
 inline constexpr int kGateRanges = 8;
 static_assert(kGateRanges == kConsumerWarps);
@@ -106,6 +99,8 @@ class GateTile {
   static constexpr int kStages = 4;
   static constexpr int kStageBytes = 2 * kLines * kBlockBytes;  // at most
   static_assert(kStages * kStageBytes <= kRingBytes);
+  // wgmma reads 128 lines of rows and 64 of tokens, whatever there is of them: up to 4 KB behind
+  // the ring, too, which is shared memory of the block as well.
 
   // A chunk's products, by as many columns as there are tokens.
   __device__ __forceinline__ void multiply(float (&sum)[kTokens / 2], std::uint32_t offset,

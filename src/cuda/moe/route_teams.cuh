@@ -30,6 +30,7 @@ struct Best {
 template <int kCount>
 __device__ __forceinline__ Best best_of(const std::uint32_t (&key)[kCount],
                                         const float (&score)[kCount]) {
+  static_assert((kCount & (kCount - 1)) == 0);
   Best best[kCount];
 #pragma unroll
   for (int n = 0; n < kCount; ++n) best[n] = {key[n], n, score[n]};

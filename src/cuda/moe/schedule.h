@@ -18,7 +18,7 @@
 namespace moeopt::cuda::moe {
 
 enum class TaskKind : std::int32_t {
-  kQuantise,  // tile: task_tokens tokens of x to e4m3
+  kQuantise,  // tile: quantise_tokens tokens of x to e4m3
   kGate,      // tile: gate_tokens tokens, unit: gate_rows router rows
   kDispatch,  // tile: task_tokens tokens: top-k, into the experts' lists
   kList,      // not ticketed: this block sorts all (token, slot) entries by expert for itself
@@ -40,7 +40,7 @@ MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
                          : kMostTokens;
 }
 // All that wait for a token wait for its quantisation first, while most blocks have nothing to do:
-// a token is with all warps of a block.
+// few tokens a task.
 MOEOPT_HOST_DEVICE constexpr int quantise_tokens_of(int count) {
   return count <= 16 ? 1 : count <= 128 ? 4 : task_tokens_of(count);
 }
