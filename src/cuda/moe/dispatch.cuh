@@ -28,8 +28,8 @@ __device__ void join_lists(const Params& p, const Run& run, const std::int32_t (
 // Top-k of up to kMostTokens tokens, those of a warp one after the other, or four at a time.
 inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
                                                   const Task& task, int consumer) {
-  static_assert(kMostTokens / kConsumerWarps <=
-                8);  // divides gate_tokens: a warp has one gate tile
+  // Divides gate_tokens: a warp's tokens are of one gate tile.
+  static_assert(kMostTokens / kConsumerWarps <= 8);
   const int lane = consumer % 32;
   const int each = run.launch.task_tokens / kConsumerWarps;
   const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;
