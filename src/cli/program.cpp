@@ -44,6 +44,7 @@ int run_program(int argc, char** argv) {
     log::set_level(log::Level::kDebug);
   });
   program.require_subcommand(1);
+  program.fallthrough();  // --verbose behind a command, too
   add_run(program, result);
   add_serve(program, result);
   add_eval(program, result);

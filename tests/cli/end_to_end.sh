@@ -30,6 +30,7 @@ question="$(python3 -c 'import json,sys; print(json.loads(open(sys.argv[1]).read
 expect "help" 0 "run .*Let a model answer" "$program" --help
 expect "version" 0 "^moeopt [0-9]+\.[0-9]+\.[0-9]+ \(" "$program" --version
 expect "no verb" 2 "A subcommand is required" "$program"
+expect "--verbose behind the verb" 0 "." "$program" inspect "$tiny" --verbose
 expect "unknown flag" 2 "not expected" "$program" run "$tiny" --no-such-flag
 expect "chat answers" 0 "####" "$program" run "$tiny" --chat "$question"
 expect "the last line has the figures" 0 "prompt tokens, [0-9]+ generated \(stop\)" \

@@ -85,6 +85,20 @@ class Server:
     def n_files(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def end(self) -> None:
+        """Ends it by signals, so that a sanitizer's report is written: a second one if streams hold it."""
+        for patience in (2, 10):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                pass
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -130,9 +144,8 @@ def start(folder):
 
     yield start_one
     for one in made:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+        one.end()
+        assert "Sanitizer" not in one.stderr(), one.stderr()
 
 
 QUESTION = "A farm has 18 horses and 2 hens. How many legs is that together?"

@@ -38,7 +38,7 @@ def test_mistakes_end_the_start_with_a_hint(folder):
         port = str(taken.getsockname()[1])
         for arguments, code, words in [
             ([MODEL, "--port", port], 8, "another program listens"),
-            ([str(folder / "no-such-model")], 5, ""),
+            ([str(folder / "no-such-model")], 5, "hint:"),
             ([MODEL, "--port", "70000"], 2, "port"),
             ([MODEL, "--host", "no.such.host.invalid"], 2, "not an address"),
             ([MODEL, "--host", "8.8.8.8", "--port", "0"], 8, "cannot listen"),
@@ -47,12 +47,12 @@ def test_mistakes_end_the_start_with_a_hint(folder):
             ([MODEL, "--chat-template", str(folder / "absent")], 5, "absent"),
             ([MODEL, "--log-file", str(folder)], 8, "log-file"),
             ([MODEL, "--require-flashdmoe"], 4, "flashdmoe"),
-            ([MODEL, "--gpu-memory-utilization", "0.05", "--max-num-seqs", "60000"], 3, ""),
+            ([MODEL, "--gpu-memory-utilization", "0.05", "--max-num-seqs", "60000"], 3, "what would fit"),
         ]:
             returned, error, seconds = failed_start(*arguments)
             assert returned == code, (arguments, returned, error)
             assert words in error
-            assert seconds < 10, "quickly, also on a busy machine"
+            assert seconds < 2, (arguments, seconds)
 
 
 def test_dry_run_serves_nothing():

@@ -1,0 +1,93 @@
+"""The program with its switches for tests built in (preset `switches`): steps that fail on purpose, and a
+prefix cache whose look-up is left out. What the server says of itself must be what happened."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+
+MESSAGES = [{"role": "user", "content": "Tell me of the farm. " * 12}]
+
+
+def health(server):
+    """Status code and body."""
+    try:
+        with urllib.request.urlopen(server.url + "/health", timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def ask(server, **more):
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+        return client.chat.completions.create(
+            model="tiny-moe", messages=MESSAGES, **{"max_tokens": 8, "temperature": 0, "seed": 1, **more}
+        )
+
+
+@pytest.fixture
+def start_with(start, monkeypatch):
+    def start_one(faults: str, *flags: str):
+        monkeypatch.setenv("MOEOPT_FAULTS", faults)
+        return start("--served-model-name", "tiny-moe", *flags)
+
+    return start_one
+
+
+def test_a_bypassed_optimisation_is_declined(start):
+    server = start("--served-model-name", "tiny-moe")
+    for _ in range(3):
+        usage = ask(server).usage
+        details = usage.prompt_tokens_details
+        assert details is None or not details.cached_tokens
+    states = {one["name"]: one for one in health(server)[1]["optimisations"]}
+    assert states["prefix-cache"]["state"] == "declined"
+    assert states["prefix-cache"]["reason"]
+    assert states["chunked-prefill"]["state"] == "applied"  # its code is there
+
+
+@pytest.mark.parametrize("fault", ["throw", "alloc", "nan"])
+def test_a_failed_step_ends_its_requests_alone(start_with, fault):
+    clean = start_with("throw@1000000")
+    wanted = ask(clean).choices[0].message.content
+    server = start_with(f"{fault}@12")
+    failed = 0
+    for _ in range(4):
+        try:
+            assert ask(server).choices[0].message.content == wanted
+        except openai.APIStatusError as error:
+            assert error.status_code == 500
+            assert error.body["message"]
+            failed += 1
+    assert failed == 1
+    code, body = health(server)
+    assert code == 200 and body["status"] == "ok"
+    assert body["engine"]["kv_blocks"]["live"] == 0
+    server.idle()
+
+
+def test_a_stuck_step_is_unhealthy_until_it_ends(start_with):
+    server = start_with("stall@12:4000", "--stuck-after", "1")
+    began = time.monotonic()
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+        stream = client.chat.completions.create(
+            model="tiny-moe", messages=MESSAGES, max_tokens=64, stream=True, extra_body={"ignore_eos": True}
+        )
+        codes = set()
+        while time.monotonic() < began + 20 and codes != {200, 503}:
+            code, body = health(server)
+            if code == 503:
+                assert body["status"] == "unhealthy"
+                assert body["engine"]["state"] == "stuck"
+            codes.add(code)
+            time.sleep(0.05)
+        assert codes == {200, 503}
+        assert sum(1 for chunk in stream if chunk.choices) > 0
+    deadline = time.monotonic() + 20
+    while health(server)[0] != 200:
+        assert time.monotonic() < deadline, "still unhealthy"
+        time.sleep(0.05)
+    assert "stuck" in server.stderr()
