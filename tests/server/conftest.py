@@ -125,11 +125,16 @@ def server(folder):
     assert made.stop() == 0, made.stderr()
 
 
-@pytest.fixture
-def client(server):
+def client_of(server, key="none", **more):
+    """An OpenAI client of a server that does not try again."""
     import openai  # here: the page's tests share this file and do without
 
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as made:
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60, **more)
+
+
+@pytest.fixture
+def client(server):
+    with client_of(server) as made:
         yield made
 
 

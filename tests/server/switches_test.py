@@ -8,6 +8,7 @@ import urllib.request
 
 import openai
 import pytest
+from conftest import client_of
 
 MESSAGES = [{"role": "user", "content": "Tell me of the farm. " * 12}]
 
@@ -21,10 +22,10 @@ def health(server):
         return error.code, json.load(error)
 
 
-def ask(server, **more):
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+def ask(server):
+    with client_of(server) as client:
         return client.chat.completions.create(
-            model="tiny-moe", messages=MESSAGES, **{"max_tokens": 8, "temperature": 0, "seed": 1, **more}
+            model="tiny-moe", messages=MESSAGES, max_tokens=8, temperature=0, seed=1
         )
 
 
@@ -72,7 +73,7 @@ def test_a_failed_step_ends_its_requests_alone(start_with, fault):
 def test_a_stuck_step_is_unhealthy_until_it_ends(start_with):
     server = start_with("stall@12:4000", "--stuck-after", "1")
     began = time.monotonic()
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with client_of(server) as client:
         stream = client.chat.completions.create(
             model="tiny-moe", messages=MESSAGES, max_tokens=64, stream=True, extra_body={"ignore_eos": True}
         )

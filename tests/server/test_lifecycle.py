@@ -12,15 +12,11 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import MODEL, PROGRAM, QUESTION
+from conftest import MODEL, PROGRAM, QUESTION, client_of
 from test_status import metrics
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 LONG = {"max_tokens": 1900, "extra_body": {"ignore_eos": True}}
-
-
-def client_of(server, key="none", **more):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60, **more)
 
 
 def failed_start(*arguments):
