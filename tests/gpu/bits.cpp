@@ -29,6 +29,8 @@ constexpr Shape kShapes[] = {
     {"mixtral-bf16", {"", 4096, 14336, 4, 2, 1, 0, false}, false},
     {"deepseek-fp8", {"", 7168, 2048, 16, 8, 1, 2048, true}, true},
     {"odd-bf16", {"", 320, 192, 37, 5, 0, 448, false}, false},
+    // 128 router rows in a gate task, with 4096 tokens.
+    {"many-experts-bf16", {"", 1152, 192, 256, 4, 0, 0, false}, false},
 };
 constexpr int kMaxTokens[] = {1, 8, 64, 512, 4096};
 
@@ -59,6 +61,9 @@ void test_batches(Suite& suite, Arena& arena, const Shape& shape) {
     Rng rng(seed);
     Rig whole = make_rig(arena, shape, all, all, seed);
     whole.forward(all);
+    const auto k = static_cast<std::size_t>(whole.desc.top_k);
+    const std::vector<float> all_weights =
+        arena.download(whole.outputs.weights, static_cast<std::size_t>(all) * k);
     for (const int max_tokens : kMaxTokens) {
       for (const int n : {1, 1, 7, 64, 333}) {
         if (n > max_tokens || max_tokens > all) continue;
@@ -71,6 +76,16 @@ void test_batches(Suite& suite, Arena& arena, const Shape& shape) {
                  fmt::format("{} values of {} rows (capacity {}, {}) differ from the "
                              "same rows among {}",
                              different, n, max_tokens, moeopt_moe_config(some.layer.get()), all));
+        // Router weights show what bf16 outputs round away: the last bits of logits.
+        const std::vector<float> weights =
+            arena.download(some.outputs.weights, static_cast<std::size_t>(n) * k);
+        int other = 0;
+        for (std::size_t row = 0; row < rows.size(); ++row) {
+          const auto from = static_cast<std::size_t>(rows[row]);
+          other += std::memcmp(&weights[row * k], &all_weights[from * k], k * sizeof(float)) != 0;
+        }
+        c.expect(other == 0, fmt::format("router weights of {} of {} rows (capacity {}) differ",
+                                         other, n, max_tokens));
       }
     }
   });

@@ -46,8 +46,10 @@ class Consumer {
         }
         if (!wide) gate_task(s_.params, s_, run_, info.task, consumer());
       }
-      if (kind == TaskKind::kDispatch)
-        dispatch_task(s_.params, run_, s_.chosen[0], info.task, consumer());
+      if (kind == TaskKind::kDispatch) {
+        // The schedule is not known before all dispatch tasks are done.
+        dispatch_task(s_.params, run_, s_.chosen[0], s_.row_start, info.task, consumer());
+      }
       if constexpr (T::kLocalLists) {
         if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer());
       }
@@ -60,7 +62,7 @@ class Consumer {
       }
       if constexpr (T::kFp8) {
         if (kind == TaskKind::kQuantise) {
-          if constexpr (T::kImages) {
+          if (T::kImages && run_.launch.quantise_tokens >= kConsumerWarps) {
             quantise_many(s_.params, run_, info.task, consumer());
           } else {
             quantise_few(s_.params, run_, info.task, consumer());

@@ -146,9 +146,10 @@ class ImageLoader {
     for (int i = 0; i < kRowsOfLane / 2; ++i) {
       scale_row[i] = warp_ == 0 ? token[i] : token[kRowsOfLane / 2 + i];
     }
-    if constexpr (T::kFp8) {
+    if (T::kFp8 && !quantised_) {
       wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
            "x in e4m3");
+      quantised_ = true;
     }
     stamp(trace, TracePhase::kWaited, info.task);
     const int sub = 4 * warp_ + lane_ / 8;  // this lane's rows: 8 j + sub
@@ -236,6 +237,7 @@ class ImageLoader {
   const Run& run_;
   int lane_;
   int warp_;
+  bool quantised_ = false;  // x is
   Cursor<T::kTokenStages> ring_;
 };
 

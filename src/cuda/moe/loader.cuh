@@ -96,9 +96,10 @@ class Loader {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
     if (first) {
-      if constexpr (T::kFp8) {
+      if (T::kFp8 && !quantised_) {
         wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),
              "x in e4m3");
+        quantised_ = true;
       }
     } else {
       wait(info.ready, info.ready_count, "h");
@@ -163,6 +164,7 @@ class Loader {
   int warp_;
   int next_ = 0;  // the warp whose turn the next stage is
   bool listed_ = false;
+  bool quantised_ = false;  // x is
   Cursor<T::kTokenStages> tokens_;
   struct Nothing {
     __device__ explicit Nothing(SharedState<T>& /*s*/) {}
