@@ -57,7 +57,8 @@ Rig make_rig(Arena& arena, const Shape& shape, int tokens, int max_tokens, std::
 void test_batches(Suite& suite, Arena& arena, const Shape& shape) {
   suite.run(fmt::format("batches-{}", shape.name), [&](Case& c, std::uint64_t seed) {
     const Arena::Scope scope(arena);
-    const int all = suite.options().quick ? 512 : 4096;
+    const bool small = shape.layer.intermediate < 256;
+    const int all = suite.options().quick && !small ? 512 : 4096;
     Rng rng(seed);
     Rig whole = make_rig(arena, shape, all, all, seed);
     whole.forward(all);
