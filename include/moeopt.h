@@ -90,6 +90,9 @@ typedef struct moeopt_moe_desc {
   /* Expert parallelism; one GPU: rank 0 of world 0 or 1. */
   int32_t rank;
   int32_t world;
+  /* For measurements: the tile of a task, 32, 64 or 128 tokens; 0: the library's choice. Moves
+   * speed, never bits. */
+  int32_t tile_tokens;
 } moeopt_moe_desc;
 
 typedef struct moeopt_moe moeopt_moe; /* host memory only; immutable, may be shared by threads */

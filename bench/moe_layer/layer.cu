@@ -38,7 +38,7 @@ void check(moeopt_status status) {
   if (status != MOEOPT_OK) throw std::runtime_error(moeopt_last_error());
 }
 
-LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens) {
+LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens, int tile_tokens) {
   moeopt_moe_desc desc{};
   desc.struct_size = sizeof desc;
   desc.hidden = shape.hidden;
@@ -51,6 +51,7 @@ LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens) {
   desc.renormalise = shape.renormalise ? 1 : 0;
   desc.shared_intermediate = shape.shared_intermediate;
   desc.shared_gate = shape.shared_gate ? 1 : 0;
+  desc.tile_tokens = tile_tokens;
   moeopt_moe* layer = nullptr;
   check(moeopt_moe_create(&desc, &layer));
   return LayerHandle(layer);
@@ -130,15 +131,16 @@ const unsigned char* Weights::shared(int copy) const {
 }
 
 Calls::Calls(const LayerShape& shape, DType dtype, const Weights& weights, const Routing& routing,
-             int tokens, int max_tokens, bool given_ids, bool tokens_on_device)
+             int tokens, const Room& room, bool given_ids)
     : shape_(shape),
       dtype_(dtype),
       weights_(weights),
       routing_(routing),
       tokens_(tokens),
       given_ids_(given_ids),
-      tokens_on_device_(tokens_on_device),
-      layer_(make_layer(shape, dtype, max_tokens > 0 ? max_tokens : tokens)) {
+      tokens_on_device_(room.on_device),
+      layer_(make_layer(shape, dtype, room.max_tokens > 0 ? room.max_tokens : tokens,
+                        room.tile_tokens)) {
   const moeopt_moe_sizes sizes = sizes_of(layer_.get());
   if (sizes.expert_bytes != weights.sizes().expert_bytes) {
     throw std::runtime_error("the packed layout depends on max_tokens");

@@ -26,7 +26,8 @@ struct LayerDeleter {
   void operator()(moeopt_moe* layer) const { moeopt_moe_destroy(layer); }
 };
 using LayerHandle = std::unique_ptr<moeopt_moe, LayerDeleter>;
-LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens);
+// tile_tokens: the tile of a task; 0: the library's choice.
+LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens, int tile_tokens = 0);
 moeopt_moe_sizes sizes_of(const moeopt_moe* layer);
 
 // One expert before packing; remade from its number whenever it is needed.
@@ -55,12 +56,18 @@ class Weights {
   DeviceArray<__nv_bfloat16> shared_gate_;
 };
 
+// What a layer is made for.
+struct Room {
+  int max_tokens = 0;      // 0: exactly the call's tokens
+  bool on_device = false;  // the kernel reads their count from device memory
+  int tile_tokens = 0;     // 0: the library's choice
+};
+
 // The calls of one graph.
 class Calls {
  public:
-  // With `max_tokens` 0 the layer is made for exactly `tokens`.
   Calls(const LayerShape& shape, DType dtype, const Weights& weights, const Routing& routing,
-        int tokens, int max_tokens, bool given_ids, bool tokens_on_device);
+        int tokens, const Room& room, bool given_ids);
 
   int count() const { return static_cast<int>(routing_.calls.size()); }
   const char* config() const { return moeopt_moe_config(layer_.get()); }

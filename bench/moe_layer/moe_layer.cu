@@ -2,7 +2,7 @@
 // of the same kind, in one run. README.md beside this says what is measured and how.
 //   moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
 //             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
-//             [--device-tokens] [--captured] [--neighbour launch|split|code|memory|model]
+//             [--device-tokens] [--captured] [--sweep] [--neighbour launch|split|code|memory|model]
 //             [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
 //   moe_layer --probe [--reps N]
 //   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -40,7 +41,7 @@ struct Options {
   RoutingKind routing = RoutingKind::kUniform;
   std::string routing_name = "uniform";
   std::optional<bool> given_ids;
-  bool device_tokens = false, captured = false, probe = false;
+  bool device_tokens = false, captured = false, sweep = false, probe = false;
   Neighbour neighbour = Neighbour::kNone;
   int max_tokens = 0, reps = 20;
   MatrixRates rates;
@@ -95,6 +96,8 @@ Options parse(int argc, char** argv) {
       options.device_tokens = true;
     } else if (name == "--captured") {
       options.captured = true;
+    } else if (name == "--sweep") {
+      options.sweep = true;
     } else if (name == "--neighbour") {
       options.neighbour = parse_neighbour(value());
     } else if (name == "--max-tokens") {
@@ -215,7 +218,8 @@ class Bench {
 
   std::size_t points() const { return points_.size(); }
 
-  // The results of one token count: one, or with skewed routing or --captured two.
+  // The results of one token count: one, or with skewed routing or --captured two, with --sweep one
+  // a tile and the library's choice.
   std::vector<Result> run(std::size_t point, bool& clocks_are_up) const {
     const auto& [tokens, routing] = points_[point];
     if (options_.captured) {
@@ -227,6 +231,7 @@ class Bench {
       captured.held = {own.us, kCapturedLimit};
       return {own, captured};
     }
+    if (options_.sweep) return sweep(routing, tokens, clocks_are_up);
     const Room room{options_.max_tokens, options_.device_tokens};
     if (options_.routing == RoutingKind::kUniform || tokens == 0) {
       return {time(routing, tokens, options_.routing_name, room, clocks_are_up)};
@@ -245,15 +250,25 @@ class Bench {
     int tokens;
     Routing routing;
   };
-  // What the layer is made for.
-  struct Room {
-    int max_tokens = 0;      // 0: the call's
-    bool on_device = false;  // the kernel reads the count from device memory
-  };
 
   Calls make_calls(const Routing& routing, int tokens, const Room& room) const {
-    return {shape_, dtype_,          *weights_,  routing,
-            tokens, room.max_tokens, given_ids_, room.on_device};
+    return {shape_, dtype_, *weights_, routing, tokens, room, given_ids_};
+  }
+
+  // Every tile, then the library's choice among them, held against the best.
+  std::vector<Result> sweep(const Routing& routing, int tokens, bool& clocks_are_up) const {
+    std::vector<Result> results;
+    double best = std::numeric_limits<double>::infinity();
+    for (const int tile : {32, 64, 128}) {
+      results.push_back(time(routing, tokens, "tile of " + std::to_string(tile),
+                             {.tile_tokens = tile}, clocks_are_up));
+      results.back().floor.limit = 0;
+      best = std::min(best, results.back().us);
+    }
+    results.push_back(time(routing, tokens, "the choice", {}, clocks_are_up));
+    results.back().floor.limit = 0;
+    results.back().held = {best, kChoiceLimit};
+    return results;
   }
 
   Result time(const Routing& routing, int tokens, const std::string& name, const Room& room,

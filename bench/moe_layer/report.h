@@ -10,13 +10,13 @@
 
 namespace moeopt::bench {
 
-// The line before, which a line is held against: skewed routing against the even use of the same
-// experts; a layer made for more tokens against one made for these.
+// What a line is held against: skewed routing against the even use of the same experts; a layer
+// made for more tokens against one made for these; the library's choice against the best tile.
 struct Held {
   double us;
   double limit;
 };
-inline constexpr double kSkewLimit = 1.15, kCapturedLimit = 1.10;
+inline constexpr double kSkewLimit = 1.15, kCapturedLimit = 1.10, kChoiceLimit = 1.05;
 
 struct Result {
   LayerShape shape;

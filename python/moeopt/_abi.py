@@ -23,7 +23,8 @@ class Desc(c.Structure):
                 ("groups", c.c_int32), ("top_k_groups", c.c_int32), ("group_score", c.c_int32),
                 ("renormalise", c.c_int32), ("renormalise_epsilon", c.c_float),
                 ("scale", c.c_float), ("shared_intermediate", c.c_int32),
-                ("shared_gate", c.c_int32), ("rank", c.c_int32), ("world", c.c_int32)]
+                ("shared_gate", c.c_int32), ("rank", c.c_int32), ("world", c.c_int32),
+                ("tile_tokens", c.c_int32)]
 
 
 class Sizes(c.Structure):

@@ -69,6 +69,22 @@ TEST(Config, ASharedExpertWantsWideTilesSooner) {
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
 }
 
+TEST(Config, ATileThatIsAskedForIsTaken) {
+  Shape shape;
+  shape.hidden = 2048;
+  shape.intermediate = 768;
+  shape.experts = 128;
+  shape.top_k = 8;
+  shape.slots = 128;
+  shape.max_tokens = 4096;
+  shape.tile_tokens = 32;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32");
+  EXPECT_FALSE(choose_config(shape).gathers);
+  shape.max_tokens = 1;
+  shape.tile_tokens = 128;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
+}
+
 TEST(Config, Table) {
   for (const Row& row : kTable) {
     Shape shape;

@@ -206,15 +206,29 @@ TEST(Describe, OneGpuForNow) {
                     MOEOPT_ERROR_ARGUMENT}});
 }
 
+TEST(Describe, Tiles) {
+  const char* wanted = "; it must be 0, 32, 64 or 128";
+  expect(qwen3(), {{"", [](auto& d) { d.tile_tokens = 32; }},
+                   {"", [](auto& d) { d.tile_tokens = 128; }},
+                   {std::string("tile_tokens is 16") + wanted, [](auto& d) { d.tile_tokens = 16; },
+                    MOEOPT_ERROR_ARGUMENT},
+                   {std::string("tile_tokens is -1") + wanted, [](auto& d) { d.tile_tokens = -1; },
+                    MOEOPT_ERROR_ARGUMENT}});
+}
+
 TEST(Describe, StructSize) {
-  static_assert(sizeof(moeopt_moe_desc) == 76, "an older size must go on to be accepted");
+  static_assert(sizeof(moeopt_moe_desc) == 80, "an older size must go on to be accepted");
   const char* wanted = "moeopt_moe_desc.struct_size is ";
-  expect(qwen3(), {{wanted + std::string("0; this library takes 76 to 76 bytes"),
+  expect(qwen3(), {{wanted + std::string("0; this library takes 76 to 80 bytes"),
                     [](auto& d) { d.struct_size = 0; }, MOEOPT_ERROR_ARGUMENT},
-                   {wanted + std::string("72; this library takes 76 to 76 bytes"),
+                   {wanted + std::string("72; this library takes 76 to 80 bytes"),
                     [](auto& d) { d.struct_size = 72; }, MOEOPT_ERROR_ARGUMENT},
-                   {wanted + std::string("80; this library takes 76 to 76 bytes"),
-                    [](auto& d) { d.struct_size = 80; }, MOEOPT_ERROR_ARGUMENT}});
+                   {wanted + std::string("84; this library takes 76 to 80 bytes"),
+                    [](auto& d) { d.struct_size = 84; }, MOEOPT_ERROR_ARGUMENT}});
+  moeopt_moe_desc older = qwen3();
+  older.struct_size = 76;
+  older.tile_tokens = 5;  // behind what the caller knows
+  EXPECT_EQ(check_desc(&older).tile_tokens, 0);
   try {
     check_desc(nullptr);
     FAIL() << "null was not refused";

@@ -28,6 +28,7 @@ Shape draw_shape(std::mt19937& random, int max_tokens) {
   shape.top_k = std::min(shape.experts, draw(random, 1, 6));
   shape.slots = draw(random, 1, shape.experts);
   shape.max_tokens = max_tokens;
+  if (draw(random, 0, 3) == 0) shape.tile_tokens = 32 << draw(random, 0, 2);
   if (draw(random, 0, 2) == 0) {
     shape.shared_intermediate = unit * draw(random, 1, 4);
     shape.shared_gate = draw(random, 0, 1) == 1;

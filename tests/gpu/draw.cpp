@@ -128,6 +128,7 @@ CasePlan draw_case(std::uint64_t seed) {
     desc.shared_gate = rng.below(2);
   }
   draw_batch(desc, plan.batch, rng);
+  if (rng.chance(0.3)) desc.tile_tokens = rng.pick({32, 64, 128});
 
   plan.experts = plain_experts(desc, mix(seed, "weights"));
   if (plan.experts.fp8 && rng.chance(0.4)) plan.experts.source = MOEOPT_SOURCE_BF16_TO_FP8;

@@ -26,9 +26,11 @@ Rig::Rig(Arena& a, const moeopt_moe_desc& layer_desc, const BatchPlan& batch, st
   workspace = make_workspace(a, layer.get());
 }
 
-Rig::Rig(Arena& a, Rig& whole, const std::vector<std::int32_t>& rows, int max_tokens)
+Rig::Rig(Arena& a, Rig& whole, const std::vector<std::int32_t>& rows, int max_tokens,
+         int tile_tokens)
     : arena(a), desc(whole.desc), experts(whole.experts), inputs(whole.inputs) {
   desc.max_tokens = max_tokens;
+  desc.tile_tokens = tile_tokens;
   layer = make_layer(desc);
   const int n = static_cast<int>(rows.size());
   inputs.rows = inputs.capacity = n;

@@ -13,8 +13,9 @@ class Rig {
   // `experts`: packed before, for the same shapes; null: made here.
   Rig(Arena& arena, const moeopt_moe_desc& layer_desc, const BatchPlan& batch, std::uint64_t seed,
       Experts* given_experts = nullptr);
-  // The rows `rows` of another rig, on a layer with another capacity.
-  Rig(Arena& arena, Rig& whole, const std::vector<std::int32_t>& rows, int max_tokens);
+  // The rows `rows` of another rig, on a layer with another capacity and tile.
+  Rig(Arena& arena, Rig& whole, const std::vector<std::int32_t>& rows, int max_tokens,
+      int tile_tokens = 0);
 
   Rig(const Rig&) = delete;  // own_experts is pointed to
   Rig& operator=(const Rig&) = delete;

@@ -54,7 +54,10 @@ Config choose_config(const Shape& shape) {
   config.variant.dtype = shape.dtype;
   // A shared expert has all tokens: the wider the tile, the less often its weights are read.
   const double few = shape.shared() ? 12 : 28;
-  config.variant.n_max = rows <= 12 ? 32 : rows <= few ? 64 : 128;
+  config.variant.n_max = shape.tile_tokens > 0 ? shape.tile_tokens
+                         : rows <= 12          ? 32
+                         : rows <= few         ? 64
+                                               : 128;
   config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
   const bool halves =
       shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape);

@@ -28,6 +28,7 @@ struct Shape {
   float scale = 1;
   int shared_intermediate = 0;
   bool shared_gate = false;
+  int tile_tokens = 0;  // 0: chosen here
 
   int element_bytes() const { return dtype == Dtype::kBf16 ? 2 : 1; }
   bool shared() const { return shared_intermediate > 0; }

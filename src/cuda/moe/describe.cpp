@@ -100,6 +100,7 @@ Shape shape_of(const moeopt_moe_desc& desc) {
   shape.scale = desc.scale == 0.0f ? 1.0f : desc.scale;
   shape.shared_intermediate = desc.shared_intermediate;
   shape.shared_gate = desc.shared_gate == 1;
+  shape.tile_tokens = desc.tile_tokens;
   return shape;
 }
 
@@ -115,6 +116,10 @@ Shape check_desc(const moeopt_moe_desc* given) {
   check_range("top_k", desc.top_k, 1, std::min(kMaxTopK, desc.experts));
   check_range("slots", desc.slots, 0, kMaxExperts);
   check_range("max_tokens", desc.max_tokens, 1, kMaxTokens);
+  if (desc.tile_tokens != 0 && desc.tile_tokens != 32 && desc.tile_tokens != 64 &&
+      desc.tile_tokens != 128) {
+    refuse_argument(is("tile_tokens", desc.tile_tokens) + "; it must be 0, 32, 64 or 128");
+  }
   check_router(desc);
   if (desc.shared_intermediate != 0) {
     check_dimension("shared_intermediate", desc.shared_intermediate, multiple, kMaxIntermediate);
