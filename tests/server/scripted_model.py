@@ -1,6 +1,7 @@
-"""Makes small models that say given texts: what a program makes of a text can be shown with no trained model.
+"""Makes models of the tests' own: small ones that say given texts, so that what a program makes of a text can be shown
+with no trained model, and hollow ones that take time to load.
 
-Invariant: greedy decoding goes on after a script's special token `<|says:NAME|>` with that script's pieces and then the
+Invariant of a scripted model: greedy decoding goes on after a script's special token `<|says:NAME|>` with that script's pieces and then the
 end token, whatever came before: the next token depends on the last one alone, as attention and experts add nothing
 (their projections are zero). Pieces are all different, and are cut without regard to words, characters of the
 script's own markers, or JSON. The logits are known exactly: `ScriptedModel.logprobs`.
@@ -13,7 +14,7 @@ import random
 import struct
 
 HIDDEN, HEAD, EXPERT, EXPERTS = 128, 64, 64, 4
-ONE, ZERO = b"\x80\x3f", b"\x00\x00"  # bf16
+ONE, MINUS_ONE, ZERO = b"\x80\x3f", b"\x80\xbf", b"\x00\x00"  # bf16
 NORM_SCALE, NORM_SCALE_BF16 = 1 / 16, b"\x80\x3d"
 
 
@@ -72,17 +73,7 @@ class ScriptedModel:
         self._write_weights()
         self._write_tokenizer(tokenizer, end)
         (folder / "chat_template.jinja").write_text(template)
-        config = {
-            "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu",
-            "hidden_size": HIDDEN, "head_dim": HEAD, "num_attention_heads": 2, "num_key_value_heads": 1,
-            "num_hidden_layers": 1, "intermediate_size": 256, "moe_intermediate_size": EXPERT, "num_experts": EXPERTS,
-            "num_experts_per_tok": 2, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
-            "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False,
-            "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": len(self.tokens),
-            "eos_token_id": self.end_id,
-        }  # fmt: skip
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "generation_config.json").write_text(json.dumps({"do_sample": False, "eos_token_id": self.end_id}))
+        _write_config(folder, len(self.tokens), self.end_id, HIDDEN, EXPERT, EXPERTS)
 
     def logprobs(self, last: int) -> list[float]:
         """Of every id after the id `last`."""
@@ -93,33 +84,19 @@ class ScriptedModel:
 
     def _write_weights(self) -> None:
         # Row i of the head is what the tokens that i follows are embedded as: their logit of i is the greatest.
-        bf16 = {1: ONE, -1: b"\x80\xbf"}
-        rows = lambda table: b"".join(bf16[sign] for row in table for sign in row)  # noqa: E731
-        layer = "model.layers.0."
-        tensors: dict[str, tuple[list[int], bytes]] = {
-            "model.embed_tokens.weight": ([len(self.tokens), HIDDEN], rows(self.rows[i] for i in self.next)),
-            "lm_head.weight": ([len(self.tokens), HIDDEN], rows(self.rows)),
-            "model.norm.weight": ([HIDDEN], NORM_SCALE_BF16 * HIDDEN),
-            layer + "input_layernorm.weight": ([HIDDEN], ONE * HIDDEN),
-            layer + "post_attention_layernorm.weight": ([HIDDEN], ONE * HIDDEN),
-            layer + "self_attn.q_norm.weight": ([HEAD], ONE * HEAD),
-            layer + "self_attn.k_norm.weight": ([HEAD], ONE * HEAD),
+        def bytes_of(rows):
+            return b"".join(ONE if sign > 0 else MINUS_ONE for row in rows for sign in row)
+
+        known = {
+            "model.embed_tokens.weight": bytes_of(self.rows[i] for i in self.next),
+            "lm_head.weight": bytes_of(self.rows),
+            "model.norm.weight": NORM_SCALE_BF16 * HIDDEN,
         }
-        nothing = {"self_attn.q_proj": (2 * HEAD, HIDDEN), "self_attn.k_proj": (HEAD, HIDDEN), "self_attn.v_proj": (HEAD, HIDDEN),
-                   "self_attn.o_proj": (HIDDEN, 2 * HEAD), "mlp.gate": (EXPERTS, HIDDEN)}  # fmt: skip
-        for expert in range(EXPERTS):
-            for name in ("gate_proj", "up_proj"):
-                nothing[f"mlp.experts.{expert}.{name}"] = (EXPERT, HIDDEN)
-            nothing[f"mlp.experts.{expert}.down_proj"] = (HIDDEN, EXPERT)
-        for name, (n, k) in nothing.items():
-            tensors[f"{layer}{name}.weight"] = ([n, k], ZERO * (n * k))
-        header, data = {}, b""
-        for name, (shape, values) in tensors.items():
-            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
-            data += values
-        head = json.dumps(header).encode()
-        head += b" " * (-len(head) % 8)
-        (self.folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
+        header = _header(shapes := _shapes(len(self.tokens), HIDDEN, EXPERT, EXPERTS))
+        with open(self.folder / "model.safetensors", "wb") as file:
+            file.write(header)
+            for name, shape in shapes.items():
+                file.write(known.get(name) or (ONE if "norm" in name else ZERO) * math.prod(shape))
 
     def _write_tokenizer(self, like: pathlib.Path, end: str) -> None:
         spelt = byte_alphabet()
@@ -133,3 +110,57 @@ class ScriptedModel:
         ]  # fmt: skip
         (self.folder / "tokenizer.json").write_text(json.dumps(tokenizer))
         (self.folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
+
+
+def hollow_model(folder: pathlib.Path, tokenizer: pathlib.Path, n_bytes: int) -> pathlib.Path:
+    """A model of about so many bytes, all of them zeros that take no room on a disk: one that takes time to load."""
+    hidden, expert, vocab = 1024, 2048, 1536
+    experts = max(2, n_bytes // (3 * 2 * hidden * expert))
+    folder.mkdir()
+    shapes = _shapes(vocab, hidden, expert, experts)
+    header = _header(shapes)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 2 * sum(math.prod(shape) for shape in shapes.values()))
+    _write_config(folder, vocab, vocab - 1, hidden, expert, experts)
+    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+    return folder
+
+
+def _write_config(folder: pathlib.Path, vocab: int, end: int, hidden: int, expert: int, experts: int) -> None:
+    config = {
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu", "hidden_size": hidden,
+        "head_dim": HEAD, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1,
+        "intermediate_size": 256, "moe_intermediate_size": expert, "num_experts": experts, "num_experts_per_tok": 2,
+        "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [], "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "vocab_size": vocab, "eos_token_id": end,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": False, "eos_token_id": end}))
+
+
+def _shapes(vocab: int, hidden: int, expert: int, experts: int) -> dict[str, list[int]]:
+    shapes = {"model.embed_tokens": [vocab, hidden], "lm_head": [vocab, hidden], "model.norm": [hidden]}
+    layer = {
+        "input_layernorm": [hidden], "post_attention_layernorm": [hidden], "self_attn.q_norm": [HEAD],
+        "self_attn.k_norm": [HEAD], "self_attn.q_proj": [2 * HEAD, hidden], "self_attn.k_proj": [HEAD, hidden],
+        "self_attn.v_proj": [HEAD, hidden], "self_attn.o_proj": [hidden, 2 * HEAD], "mlp.gate": [experts, hidden],
+    }  # fmt: skip
+    for i in range(experts):
+        layer |= {f"mlp.experts.{i}.{name}": [expert, hidden] for name in ("gate_proj", "up_proj")}
+        layer[f"mlp.experts.{i}.down_proj"] = [hidden, expert]
+    shapes |= {f"model.layers.0.{name}": shape for name, shape in layer.items()}
+    return {f"{name}.weight": shape for name, shape in shapes.items()}
+
+
+def _header(shapes: dict[str, list[int]]) -> bytes:
+    """Of a safetensors file with these tensors one after the other."""
+    entries, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + 2 * math.prod(shape)
+        entries[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

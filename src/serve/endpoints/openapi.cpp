@@ -1,18 +1,21 @@
-// /openapi.json: made of the tables that also check the requests.
+// /openapi.json: made of the tables that also check the requests, and of response_schemas.
 #include "serve/openapi.h"
 
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
 #include "serve/api_error.h"
 #include "serve/endpoints/endpoints.h"
+#include "serve/endpoints/response_schemas.h"
 #include "serve/openai/chat_request.h"
 #include "serve/openai/completion_request.h"
 #include "serve/openai/tokenize_request.h"
+#include "serve/page_files.h"
 
 namespace moeopt::serve {
 namespace {
-
-OrderedJson reference(std::string_view name) {
-  return {{"$ref", fmt::format("#/components/schemas/{}", name)}};
-}
 
 OrderedJson content(std::string_view type, OrderedJson schema) {
   OrderedJson json;
@@ -29,13 +32,49 @@ std::string_view body_schema(const Route& route) {
   return {};
 }
 
-OrderedJson error_schema() {
-  const OrderedJson text = {{"type", "string"}};
-  const OrderedJson maybe = {{"type", {"string", "null"}}};
-  OrderedJson error = {{"type", "object"}, {"required", {"message", "type", "param", "code"}}};
-  error["properties"] = {{"message", text}, {"type", text}, {"param", maybe}, {"code", maybe}};
-  OrderedJson schema = {{"type", "object"}, {"required", OrderedJson::array({"error"})}};
-  schema["properties"]["error"] = std::move(error);
+OrderedJson body_example(const Route& route) {
+  if (route.path == "/v1/chat/completions") {
+    OrderedJson message = {{"role", "user"}, {"content", "How many legs have 2 hens?"}};
+    return {{"messages", OrderedJson::array({std::move(message)})}, {"max_tokens", 8}};
+  }
+  if (route.path == "/v1/completions") return {{"prompt", "Once upon a time"}, {"max_tokens", 8}};
+  if (route.path == "/tokenize") return {{"prompt", "Once upon a time"}};
+  return {{"tokens", {1, 2, 3}}};
+}
+
+// Which schema its 200 has, of those that answer JSON.
+std::string_view answer_schema(const Route& route) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kNames = {{
+      {"/v1/chat/completions", "ChatCompletion"},
+      {"/v1/completions", "Completion"},
+      {"/v1/models", "ModelList"},
+      {"/v1/models/{model}", "Model"},
+      {"/tokenize", "TokenizeResponse"},
+      {"/detokenize", "DetokenizeResponse"},
+      {"/health", "Health"},
+      {"/ready", "Ready"},
+      {"/version", "Version"},
+      {"/plan", "Plan"},
+      {"/v1/routing", "Routing"},
+      {"/openapi.json", "OpenApi"},
+  }};
+  const auto found = std::ranges::find(kNames, route.path, &decltype(kNames)::value_type::first);
+  const bool has_schema = found != kNames.end();
+  MOEOPT_CHECK(has_schema);
+  return found->second;
+}
+
+// As OpenAPI 3.2 describes event streams, and as tools read them in 3.1: the schema of one event.
+OrderedJson event_schema(const Route& route) {
+  OrderedJson json = {{"type", "string"}, {"contentMediaType", "application/json"}};
+  json["contentSchema"]["oneOf"] = {schema_reference(fmt::format("{}Chunk", answer_schema(route))),
+                                    schema_reference("Error")};
+  OrderedJson data;
+  data["anyOf"] = {std::move(json), {{"const", "[DONE]"}}};
+  OrderedJson schema = {{"type", "object"},
+                        {"description", "One event; the data of the last one is [DONE]."},
+                        {"required", OrderedJson::array({"data"})}};
+  schema["properties"]["data"] = std::move(data);
   return schema;
 }
 
@@ -47,14 +86,18 @@ OrderedJson answers(const Route& route) {
   if (route.path == "/metrics") {
     ok["content"] = content("text/plain", {{"type", "string"}});
   } else if (route.path == "/" || route.path == "/{file}") {
-    ok["content"] = content("text/html", {{"type", "string"}});
+    for (const PageFile& file : page_files()) {
+      if (route.path == "/" && file.name != "index.html") continue;
+      const std::string_view type = file.content_type.substr(0, file.content_type.find(';'));
+      ok["content"][std::string(type)]["schema"] = {{"type", "string"}};
+    }
   } else {
-    ok["content"] = content("application/json", {{"type", "object"}});
+    ok["content"] = content("application/json", schema_reference(answer_schema(route)));
   }
-  if (generates) ok["content"]["text/event-stream"] = OrderedJson::object();
+  if (generates) ok["content"]["text/event-stream"]["schema"] = event_schema(route);
   const auto error = [&json](const char* status, const char* description) {
     json[status]["description"] = description;
-    json[status]["content"] = content("application/json", reference("Error"));
+    json[status]["content"] = content("application/json", schema_reference("Error"));
   };
   if (route.method == "POST") {
     error("400", "The field at fault is named");
@@ -71,7 +114,7 @@ OrderedJson answers(const Route& route) {
   if (route.needs_model) error("503", "Loading or shutting down");
   if (route.path == "/health" || route.path == "/ready") {
     json["503"]["description"] = "Not now";
-    json["503"]["content"] = content("application/json", {{"type", "object"}});
+    json["503"]["content"] = content("application/json", schema_reference(answer_schema(route)));
   }
   if (route.path == "/{file}") error("404", "There is no such file");
   return json;
@@ -88,7 +131,8 @@ OrderedJson operation(const Route& route) {
   }
   if (const auto schema = body_schema(route); !schema.empty()) {
     json["requestBody"]["required"] = true;
-    json["requestBody"]["content"] = content("application/json", reference(schema));
+    json["requestBody"]["content"] = content("application/json", schema_reference(schema));
+    json["requestBody"]["content"]["application/json"]["example"] = body_example(route);
   }
   json["responses"] = answers(route);
   if (!route.needs_key) json["security"] = OrderedJson::array();
@@ -118,7 +162,7 @@ OrderedJson openapi_document(std::string_view version) {
   schemas["CompletionRequest"] = object_schema(completion_fields());
   schemas["TokenizeRequest"] = object_schema(tokenize_fields());
   schemas["DetokenizeRequest"] = object_schema(detokenize_fields());
-  schemas["Error"] = error_schema();
+  schemas.update(response_schemas());
   json["components"]["securitySchemes"]["key"] = {{"type", "http"}, {"scheme", "bearer"}};
   json["security"] = OrderedJson::array();
   json["security"].push_back({{"key", OrderedJson::array()}});
