@@ -162,3 +162,27 @@ def run_program(*arguments: str) -> dict:
         [PROGRAM, "run", MODEL, "--json", *arguments], capture_output=True, check=True, timeout=120
     )
     return json.loads(done.stdout)
+
+
+OPENAI_PARAMETERS = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop", "max_tokens",
+           "max_completion_tokens")  # fmt: skip
+
+
+def flags_of(parameters: dict) -> list[str]:
+    """Of `moeopt run`, for what a request says of its generation."""
+    flags = []
+    for name, value in parameters.items():
+        flag = "--" + name.replace("completion_", "").replace("_", "-")
+        if name == "logit_bias":
+            flags += [part for token, bias in value.items() for part in (flag, f"{token}={bias}")]
+        elif name == "stop":
+            flags += [part for text in value for part in (flag, text)]
+        else:
+            flags += [flag] if value is True else [flag, str(value)]
+    return flags
+
+
+def arguments_of(parameters: dict) -> dict:
+    """The same for the openai client, which takes other servers' parameters beside its own."""
+    extra = {name: value for name, value in parameters.items() if name not in OPENAI_PARAMETERS}
+    return {name: value for name, value in parameters.items() if name in OPENAI_PARAMETERS} | {"extra_body": extra}

@@ -2,7 +2,7 @@
 and another one than without it, so that a parameter which is ignored is found."""
 
 import pytest
-from conftest import run_program
+from conftest import arguments_of, flags_of, run_program
 
 QUESTION = "Tell me about the sky and a turtle"  # of which the model is not sure
 MESSAGES = [{"role": "user", "content": QUESTION}]
@@ -24,26 +24,6 @@ PARAMETERS = [
     ({}, {"max_tokens": 9}),
     ({}, {"max_completion_tokens": 9}),
 ]
-OPENAIS = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop", "max_tokens",
-           "max_completion_tokens")  # fmt: skip
-
-
-def flags_of(parameters):
-    flags = []
-    for name, value in parameters.items():
-        flag = "--" + name.replace("completion_", "").replace("_", "-")
-        if name == "logit_bias":
-            flags += [part for token, bias in value.items() for part in (flag, f"{token}={bias}")]
-        elif name == "stop":
-            flags += [part for text in value for part in (flag, text)]
-        else:
-            flags += [flag] if value is True else [flag, str(value)]
-    return flags
-
-
-def arguments_of(parameters):
-    extra = {name: value for name, value in parameters.items() if name not in OPENAIS}
-    return {name: value for name, value in parameters.items() if name in OPENAIS} | {"extra_body": extra}
 
 
 @pytest.mark.parametrize("base,more", PARAMETERS, ids=lambda value: "-".join(value))
