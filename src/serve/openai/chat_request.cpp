@@ -174,7 +174,8 @@ OrderedJson response_format_schema() {
   OrderedJson without = {{"type", "object"}, {"required", OrderedJson::array({"type"})}};
   without["properties"]["type"]["enum"] = {"text", "json_object"};
   return schema_of({{"oneOf", {std::move(without), std::move(with_schema)}}},
-                   "Holds the output to JSON, or to JSON of a schema.");
+                   "Holds the output to a JSON object, or to JSON of a schema. What "
+                   "max_tokens cuts (finish_reason length) is the beginning of one.");
 }
 
 OrderedJson messages_schema() {
