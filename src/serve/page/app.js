@@ -30,13 +30,16 @@ function showRouting() {
   if (routing.layers) heat.set(routing.layers, routing[shownCounts]);
 }
 
+// True while there is progress to be shown.
 async function showLoading() {
   const ready = await getJson("ready", true);
   byId("loading").hidden = ready.progress === undefined;
   byId("loading-what").textContent = ready.doing || "Loading the model";
   byId("progress").value = ready.progress ?? 0;
+  return ready.progress !== undefined;
 }
 
+// True while what it shows moves: requests run, or the model loads.
 async function look() {
   const health = await getJson("health", true);
   showHealth(health);
@@ -61,9 +64,9 @@ let timer = 0;
 async function poll() {
   clearTimeout(timer);
   timer = 0;
-  let isRunning = false;
+  let isMoving = false;
   try {
-    isRunning = await look();
+    isMoving = await look();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) {
       askForKey();
@@ -75,7 +78,7 @@ async function poll() {
     }
   }
   clearTimeout(timer);
-  if (!document.hidden) timer = setTimeout(poll, busy || isRunning ? kBusyMs : kIdleMs);
+  if (!document.hidden) timer = setTimeout(poll, busy || isMoving ? kBusyMs : kIdleMs);
 }
 
 new Chat({
