@@ -34,7 +34,7 @@ struct ServeFlags {
   double request_timeout_s = 0, queue_timeout_s = 0, drain_timeout_s = 30, stuck_after_s = 30;
   int max_waiting = 1024;
   std::size_t max_body_mb = 8;
-  bool dry_run = false, json = false;
+  bool log_prompts = false, dry_run = false, json = false;
   SettingsFlags settings;
   RoutingFlags routing;
 };
@@ -91,6 +91,7 @@ int serve_model(ServeFlags& flags) {
   const bool open_to_all = app.keys.empty() && !is_loopback(flags.http.host);
   app.allowed_origins = flags.allowed_origins;
   app.request_timeout = to_ms(flags.request_timeout_s);
+  app.log_prompts = flags.log_prompts;
   app.version = version_number();
   app.commit = version_commit();
   app.build = version_build();
@@ -131,6 +132,7 @@ int serve_model(ServeFlags& flags) {
     log::warning("{} can be reached from other machines and asks for no key (--api-key-file)",
                  flags.http.host);
   }
+  if (flags.log_prompts) log::warning("prompts are written to the log (--log-prompts)");
   session.start();
   routing = flags.routing.start(session);
   const auto model = served_model(flags, session, own ? &*own : session.chat_template());
@@ -214,6 +216,10 @@ void add_serve(CLI::App& program, int& exit_code) {
   add("--log-format", flags->log_format, "FORMAT", "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  verb->add_flag("--log-prompts", flags->log_prompts,
+                 "Write prompts into the line of their request, the first 4 KiB")
+      ->envname("MOEOPT_LOG_PROMPTS")
+      ->group("Server");
   verb->add_option("--backend", flags->backend, "cpu, or reference (slow, the specification)")
       ->check(CLI::IsMember({"cpu", "reference", "cuda"}))
       ->envname("MOEOPT_BACKEND");
@@ -223,8 +229,8 @@ void add_serve(CLI::App& program, int& exit_code) {
   flags->settings.add_to(*verb);
   flags->routing.add_to(*verb);
   verb->footer(
-      "SIGTERM and Ctrl-C let running requests finish; the second one ends at once. Prompts and\n"
-      "answers are never logged.");
+      "SIGTERM and Ctrl-C let running requests finish; the second one ends at once. Prompts are\n"
+      "logged with --log-prompts alone, answers never.");
   verb->callback([flags, &exit_code] { exit_code = serve_model(*flags); });
 }
 

@@ -52,6 +52,7 @@ std::string log_line(const RequestRecord& record, LogFormat format, std::string_
       if (record.first_token.count() > 0) {
         line += fmt::format(", first after {:.1f} ms", milliseconds(record.first_token));
       }
+      if (!record.prompts.empty()) line += fmt::format(", prompts {}", dump(record.prompts));
     }
     return line + '\n';
   }
@@ -68,6 +69,7 @@ std::string log_line(const RequestRecord& record, LogFormat format, std::string_
     json["output_tokens"] = record.output_tokens;
     json["finish"] = record.finish;
     json["first_token_ms"] = milliseconds(record.first_token);
+    if (!record.prompts.empty()) json["prompts"] = record.prompts;
   }
   return dump(json) + '\n';
 }

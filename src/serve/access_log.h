@@ -1,4 +1,5 @@
-// The log of requests: one line each, to standard error or a file. Never a prompt, never an answer.
+// The log of requests: one line each, to standard error or a file. Never an answer, and a
+// prompt only where the server was told to (--log-prompts).
 // Invariant: a log that cannot be written (a full disk, a pipe that nobody reads) costs lines,
 // which are counted, and nothing else: write() never waits for it.
 #pragma once

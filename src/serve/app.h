@@ -23,6 +23,7 @@ struct AppOptions {
   ApiKeys keys;
   std::vector<std::string> allowed_origins;      // "*": all; empty: no CORS
   std::chrono::milliseconds request_timeout{0};  // of a generation; 0: none
+  bool log_prompts = false;
   std::string version, commit, build;
 };
 

@@ -8,11 +8,13 @@
 namespace moeopt::serve::endpoints {
 namespace {
 
-ReplyOptions reply_options(const GenerationFields& fields, const HttpRequest& request,
+ReplyOptions reply_options(const App& app, const GenerationFields& fields,
+                           const HttpRequest& request,
                            std::chrono::steady_clock::time_point arrived) {
   return {.stream = fields.stream,
           .include_usage = fields.include_usage.value_or(false),
           .continuous_usage = fields.continuous_usage_stats.value_or(false),
+          .log_prompts = app.options().log_prompts,
           .id = request.id,
           .arrived = arrived};
 }
@@ -23,7 +25,7 @@ Reply chat_completions(App& app, const HttpRequest& request) {
   const auto arrived = std::chrono::steady_clock::now();
   ChatRequest parsed = parse_chat_request(parse_body(request.body));
   const ServedModel& model = model_named(app, parsed.model);
-  ReplyOptions options = reply_options(parsed, request, arrived);
+  ReplyOptions options = reply_options(app, parsed, request, arrived);
   return start_chat(std::move(parsed), model, app.metrics(), std::move(options),
                     app.options().request_timeout);
 }
@@ -32,7 +34,8 @@ Reply completions(App& app, const HttpRequest& request) {
   const auto arrived = std::chrono::steady_clock::now();
   const CompletionRequest parsed = parse_completion_request(parse_body(request.body));
   const ServedModel& model = model_named(app, parsed.model);
-  return start_completion(parsed, model, app.metrics(), reply_options(parsed, request, arrived),
+  return start_completion(parsed, model, app.metrics(),
+                          reply_options(app, parsed, request, arrived),
                           app.options().request_timeout);
 }
 

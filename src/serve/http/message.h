@@ -44,6 +44,7 @@ struct RequestRecord {
   int cached_tokens = 0;
   int output_tokens = 0;
   std::string finish;                        // finish reasons of the choices, joined by '+'
+  std::vector<std::string> prompts;          // with --log-prompts alone
   std::chrono::microseconds first_token{0};  // from arrival; 0: there was none
   std::chrono::microseconds total{0};
 };

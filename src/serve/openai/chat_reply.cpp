@@ -192,6 +192,7 @@ std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& mo
   if (request.logprobs) made.sampling.n_logprobs = request.top_logprobs.value_or(0);
   auto reply =
       std::make_shared<ChatReply>(request, format, model, std::move(metrics), std::move(options));
+  reply->log_prompt(prompt.text);
   std::vector<Request> requests;
   requests.push_back(std::move(made));
   reply->submit(std::move(requests));

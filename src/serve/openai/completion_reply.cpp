@@ -120,8 +120,13 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     requests.push_back(std::move(made));
     echoes.push_back(request.echo ? std::move(echo) : std::string());
   }
+  const bool log_prompts = options.log_prompts;
   auto reply = std::make_shared<CompletionReply>(request, echoes, model, std::move(metrics),
                                                  std::move(options));
+  for (std::size_t i = 0; i < requests.size() && log_prompts; ++i) {
+    const auto* text = std::get_if<std::string>(&request.prompts[i]);
+    reply->log_prompt(text != nullptr ? *text : model.tokenizer->decode(requests[i].prompt, false));
+  }
   reply->submit(std::move(requests));
   return reply;
 }

@@ -16,6 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 // What a client may leave unread of a stream before it is dropped, besides the socket's own buffer.
 constexpr std::size_t kMostUnreadBytes = std::size_t{1} << 20;
+// Of a request's prompts in the log.
+constexpr std::size_t kMostLoggedBytes = std::size_t{4} << 10;
 
 double seconds(Clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -82,6 +84,14 @@ GenerationReply::GenerationReply(const ServedModel& model, std::shared_ptr<Serve
 
 GenerationReply::~GenerationReply() {
   abandon();
+}
+
+void GenerationReply::log_prompt(std::string_view text) {
+  if (!options_.log_prompts) return;
+  const std::size_t room = kMostLoggedBytes - logged_bytes_;
+  logged_prompts_.emplace_back(text.substr(0, room));
+  logged_bytes_ += logged_prompts_.back().size();
+  if (text.size() > room) logged_prompts_.back() += "...";
 }
 
 void GenerationReply::submit(std::vector<Request> requests) {
@@ -209,6 +219,7 @@ void GenerationReply::fill(RequestRecord& record) const {
   record.cached_tokens = std::accumulate(cached_tokens_.begin(), cached_tokens_.end(), 0);
   record.output_tokens = output_tokens_;
   record.finish = finishes_;
+  record.prompts = logged_prompts_;
   record.first_token = std::chrono::microseconds(shared_->first_token_us.load());
   if (failure_) record.outcome = failure_->code();
 }

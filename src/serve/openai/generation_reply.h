@@ -22,6 +22,7 @@ struct ReplyOptions {
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
+  bool log_prompts = false;
   std::string id;  // of the HTTP request
   std::chrono::steady_clock::time_point arrived{};
 };
@@ -32,6 +33,8 @@ class GenerationReply : public LiveReply {
                   ReplyOptions options);
   ~GenerationReply() override;
 
+  // The next prompt's text, for the log where it is to have prompts: the first few KiB of all.
+  void log_prompt(std::string_view text);
   // Hands the requests to the engine: all of them, or none and the engine's Error. Once; each has
   // the same n. Any thread.
   void submit(std::vector<Request> requests);
@@ -80,6 +83,8 @@ class GenerationReply : public LiveReply {
   int output_tokens_ = 0;
   bool ended_ = false;
   std::string finishes_;
+  std::vector<std::string> logged_prompts_;
+  std::size_t logged_bytes_ = 0;
   std::optional<ApiError> failure_;
 };
 
