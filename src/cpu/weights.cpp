@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/bypass.h"
 #include "base/check.h"
 #include "base/error.h"
 
@@ -59,6 +60,27 @@ void copy_as_float(const TensorView& view, std::span<float> out) {
   }
 }
 
+// In float32: the same numbers, without the use of 8 bits.
+Matrix widened(const Matrix& matrix, Buffer& out) {
+  const auto columns = static_cast<std::size_t>(matrix.in());
+  const std::size_t n = static_cast<std::size_t>(matrix.out()) * columns;
+  std::vector<float> scales(static_cast<std::size_t>(matrix.scale_inv.shape.elements()));
+  if (matrix.scale_inv.dtype == DType::kBF16) {
+    copy_as_float<Bf16>(matrix.scale_inv, scales);
+  } else {
+    copy_as_float<float>(matrix.scale_inv, scales);
+  }
+  const auto block = static_cast<std::size_t>(kScaleBlock);
+  const std::size_t blocks_wide = (columns + block - 1) / block;
+  out = Buffer(n * sizeof(float));
+  const std::span<float> wide = out.as<float>().first(n);
+  copy_as_float<F8E4M3>(matrix.weight, wide);
+  for (std::size_t i = 0; i < n; ++i) {
+    wide[i] *= scales[i / columns / block * blocks_wide + i % columns / block];
+  }
+  return {{DType::kF32, matrix.weight.shape, out.bytes().data()}, {}};
+}
+
 void bind_vector(const TensorSource& source, const WeightSpec& weight, std::span<float> out) {
   const TensorView view = checked_view(source, weight);
   switch (view.dtype) {
@@ -94,7 +116,11 @@ Weights::Weights(const ModelSpec& spec, const TensorSource& source, std::span<fl
 
   for (const WeightSpec& weight : weights_of(spec)) {
     if (!is_vector(weight)) {
-      *matrix_slot(weight) = bind_matrix(source, weight);
+      Matrix matrix = bind_matrix(source, weight);
+      if (is_bypassed("fp8") && matrix.weight.dtype == DType::kF8E4M3) {
+        matrix = widened(matrix, widened_.emplace_back());
+      }
+      *matrix_slot(weight) = matrix;
       continue;
     }
     const auto n = static_cast<std::size_t>(weight.shape[0]);

@@ -50,6 +50,7 @@ class Weights {
   std::vector<LayerWeights> layers_;
   std::vector<std::size_t> first_expert_;  // of each layer, in experts_
   std::vector<SwigluWeights> experts_;
+  std::vector<Buffer> widened_;  // base/bypass.h
 };
 
 }  // namespace moeopt::cpu

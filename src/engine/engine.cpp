@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/bypass.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -35,11 +36,15 @@ Engine::Engine(Backend& backend, const Tokenizer* tokenizer, const EngineOptions
       expert_counts_(experts_per_layer(backend.model())) {
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
   running_.reserve(free_slots_.size());
+  if (is_bypassed("chunked-prefill")) {  // prompts that fill more than a step are then refused
+    options_.chunked_prefill = false;
+    options_.max_model_len = std::min(options_.max_model_len, options_.max_step_tokens);
+  }
   MOEOPT_CHECK(options.max_model_len > 0);
   MOEOPT_CHECK(options.max_step_tokens >= backend.capacity().sequences);
   MOEOPT_CHECK(options.max_step_tokens <= backend.capacity().tokens);
   // Without chunks a step must hold the longest prompt.
-  if (!options.chunked_prefill) MOEOPT_CHECK(options.max_step_tokens >= options.max_model_len);
+  if (!options_.chunked_prefill) MOEOPT_CHECK(options_.max_step_tokens >= options_.max_model_len);
   MOEOPT_CHECK(backend.max_logit_rows() >= backend.capacity().sequences);
 }
 

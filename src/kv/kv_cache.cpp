@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/bypass.h"
 #include "base/check.h"
 
 namespace moeopt {
@@ -27,9 +28,7 @@ std::optional<int> KvCache::start(BlockTable& table, std::span<const std::int32_
   MOEOPT_CHECK(table.blocks.empty());
   MOEOPT_CHECK(!tokens.empty());
   const int n_tokens = static_cast<int>(tokens.size());
-#ifdef MOEOPT_BYPASS_PREFIX_CACHE
-  look_up = false;  // a build that leaves the look-up out: its counter must then say so
-#endif
+  if (is_bypassed("prefix-cache")) look_up = false;
   if (prefixes_ && look_up) table.blocks = prefixes_->match(tokens);
   int n_there = static_cast<int>(table.blocks.size()) * block_tokens_;
   if (n_there == n_tokens) {

@@ -1,5 +1,5 @@
-"""The program with its switches for tests built in (preset `switches`): steps that fail on purpose, and a
-prefix cache whose look-up is left out. What the server says of itself must be what happened."""
+"""The program with its switches for tests built in (preset `switches`): steps that fail on purpose. What the
+server says of itself must be what happened."""
 
 import json
 import time
@@ -36,18 +36,6 @@ def start_with(start, monkeypatch):
         return start("--served-model-name", "tiny-moe", *flags)
 
     return start_one
-
-
-def test_a_bypassed_optimisation_is_declined(start):
-    server = start("--served-model-name", "tiny-moe")
-    for _ in range(3):
-        usage = ask(server).usage
-        details = usage.prompt_tokens_details
-        assert details is None or not details.cached_tokens
-    states = {one["name"]: one for one in health(server)[1]["optimisations"]}
-    assert states["prefix-cache"]["state"] == "declined"
-    assert states["prefix-cache"]["reason"]
-    assert states["chunked-prefill"]["state"] == "applied"  # its code is there
 
 
 @pytest.mark.parametrize("fault", ["throw", "alloc", "nan"])
