@@ -1,8 +1,7 @@
 #include "base/thread_pool.h"
 
-#include <thread>
-
 #include "base/check.h"
+#include "base/start_thread.h"
 
 namespace moeopt {
 namespace {
@@ -33,7 +32,8 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& word, std::uint3
 class ThreadPool::Worker {
  public:
   Worker(ThreadPool& pool, int member)
-      : thread_([this, &pool, member] { pool.serve(*this, member); }) {}
+      : thread_(start_thread([this, &pool, member] { pool.serve(*this, member); })) {}
+  ~Worker() { thread_.join(); }
 
   // The run that was claimed last: by this worker, which then does its part, or by the caller, who
   // then goes on without it.
@@ -41,18 +41,27 @@ class ThreadPool::Worker {
   std::atomic<std::uint32_t> done{0};  // the last run whose part this worker has ended
 
  private:
-  std::jthread thread_;  // last: it uses the others
+  std::thread thread_;  // last: it uses the others
 };
 
 ThreadPool::ThreadPool(int threads) {
   MOEOPT_CHECK(threads >= 1);
   workers_.reserve(static_cast<std::size_t>(threads) - 1);
-  for (int member = 1; member < threads; ++member) {
-    workers_.push_back(std::make_unique<Worker>(*this, member));
+  try {
+    for (int member = 1; member < threads; ++member) {
+      workers_.push_back(std::make_unique<Worker>(*this, member));
+    }
+  } catch (...) {
+    end();
+    throw;
   }
 }
 
 ThreadPool::~ThreadPool() {
+  end();
+}
+
+void ThreadPool::end() {
   stopping_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_seq_cst);
   generation_.notify_all();

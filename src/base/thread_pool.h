@@ -61,6 +61,7 @@ class ThreadPool {
     static_assert(std::is_invocable_v<const Work&, int>);
     return [](const void* context, int member) { (*static_cast<const Work*>(context))(member); };
   }
+  void end();  // of the workers
   void run_erased(Erased work, const void* context, bool everyone);
   void serve(Worker& worker, int member);
 

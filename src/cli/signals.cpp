@@ -3,6 +3,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "base/start_thread.h"
+
 namespace moeopt::cli {
 namespace {
 
@@ -20,7 +22,7 @@ sigset_t the_signals() {
 SignalThread::SignalThread(std::function<void()> on_hang_up) : on_hang_up_(std::move(on_hang_up)) {
   const sigset_t set = the_signals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  thread_ = std::thread([this] { take_signals(); });
+  thread_ = start_thread([this] { take_signals(); });
 }
 
 SignalThread::~SignalThread() {

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/mapping_guard.h"
+#include "base/start_thread.h"
 
 namespace moeopt::cpu {
 
@@ -35,7 +36,7 @@ CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const Executi
                                        buffer<float>("vectors", Weights::vector_elements(spec_)));
   throw_if_cut();
   bind_buffers();
-  worker_ = std::thread([this] { work(); });
+  worker_ = start_thread([this] { work(); });
 }
 
 CpuBackend::CpuBackend(ModelSpec spec, const TensorSource& source, const MemoryPlan& plan,

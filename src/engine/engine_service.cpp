@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/start_thread.h"
 
 namespace moeopt {
 namespace {
@@ -27,8 +28,14 @@ EngineService::EngineService(std::unique_ptr<Engine> engine, const Options& opti
   engine_->set_queue_timeout(options_.queue_timeout);
   engine_->set_observer([this] { publish(); });
   engine_->fill(published_);
-  thread_ = std::thread([this] { work(); });
-  watchdog_ = std::thread([this] { watch(); });
+  thread_ = start_thread([this] { work(); });
+  try {
+    watchdog_ = start_thread([this] { watch(); });
+  } catch (...) {
+    stop(milliseconds(0));
+    thread_.join();
+    throw;
+  }
 }
 
 EngineService::~EngineService() {

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/start_thread.h"
 
 namespace moeopt {
 namespace {
@@ -29,7 +30,7 @@ RoutingLogWriter::RoutingLogWriter(LogWriterOptions options, RoutingHeader heade
       header_(std::move(header)),
       encoder_(make_log_encoder(options_.format)) {
   open_part();
-  thread_ = std::thread([this] { work(); });
+  thread_ = start_thread([this] { work(); });
 }
 
 RoutingLogWriter::~RoutingLogWriter() {

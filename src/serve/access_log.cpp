@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "base/strings.h"
 #include "serve/api_error.h"
 
@@ -81,7 +82,7 @@ AccessLog::AccessLog(std::filesystem::path file, LogFormat format)
     throw Error(ErrorCode::kIo,
                 fmt::format("--log-file {}: {}", file_.string(), std::strerror(errno)));
   }
-  thread_ = std::thread([this] { write_out(); });
+  thread_ = start_thread([this] { write_out(); });
 }
 
 AccessLog::~AccessLog() {

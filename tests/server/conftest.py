@@ -21,16 +21,21 @@ MODEL = str(ROOT / "models/tiny-moe")
 class Server:
     """One `moeopt serve` process."""
 
-    def __init__(self, folder: pathlib.Path, *flags: str, wait: bool = True, log: str = "", model: str = MODEL):
+    def __init__(
+        self, folder: pathlib.Path, *flags: str, wait: bool = True, log: str = "", model: str = MODEL,
+        prefix: tuple[str, ...] = (), env: dict[str, str] | None = None,
+    ):  # fmt: skip
         self.log_path = pathlib.Path(log) if log else folder / f"requests-{time.monotonic_ns()}.log"
         self.err_path = folder / f"stderr-{time.monotonic_ns()}.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [PROGRAM, "serve", model, "--port", str(self.port), "--log-file", str(self.log_path)]
+        command = [*prefix, PROGRAM, "serve", model, "--port", str(self.port), "--log-file", str(self.log_path)]
         with open(self.err_path, "wb") as err:
-            self.process = subprocess.Popen([*command, *flags], stderr=err, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                [*command, *flags], stderr=err, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+            )
         if wait:
             self.wait_ready()
 

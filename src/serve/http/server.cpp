@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "serve/http/connection.h"
 #include "serve/http/framing.h"
 
@@ -86,11 +87,17 @@ struct HttpServer::State {
 
 asio::awaitable<void> HttpServer::State::accept() {
   asio::steady_timer pause(shared.io);
+  auto next_word = std::chrono::steady_clock::now();
   while (acceptor.is_open()) {
     auto [error, socket] = co_await acceptor.async_accept(asio::as_tuple(asio::use_awaitable));
     if (error == asio::error::operation_aborted) co_return;
-    if (error) {  // out of descriptors, or the client was gone at once
-      log::warning("cannot accept a connection: {}", error.message());
+    if (error == asio::error::connection_aborted) continue;  // the client was gone at once
+    if (error) {                                             // out of descriptors
+      if (const auto now = std::chrono::steady_clock::now(); now >= next_word) {
+        log::warning("cannot accept connections: {}; they wait (said once a minute)",
+                     error.message());
+        next_word = now + std::chrono::minutes(1);
+      }
       pause.expires_after(std::chrono::milliseconds(100));
       co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
       continue;
@@ -112,8 +119,17 @@ asio::awaitable<void> HttpServer::State::accept() {
   }
 }
 
+std::unique_ptr<HttpServer::State> HttpServer::make_state(const HttpOptions& options,
+                                                          HttpHandler& handler) {
+  try {
+    return std::make_unique<State>(options, handler);
+  } catch (const boost::system::system_error& error) {  // the workers' thread
+    throw_no_thread(error.code().message());
+  }
+}
+
 HttpServer::HttpServer(const HttpOptions& options, HttpHandler& handler)
-    : state_(std::make_unique<State>(options, handler)) {
+    : state_(make_state(options, handler)) {
   State& state = *state_;
   state.shared.options.max_connections =
       std::min(options.max_connections, std::max(1, raise_file_limit()));
@@ -142,12 +158,12 @@ int HttpServer::n_connections() const {
 void HttpServer::start() {
   State& state = *state_;
   state.work.emplace(asio::make_work_guard(state.shared.io));
-  asio::co_spawn(
-      state.shared.io, [&state] { return state.accept(); }, asio::detached);
-  state.thread = std::thread([&state] {
+  state.thread = start_thread([&state] {
     ::pthread_setname_np(::pthread_self(), "http-io");
     state.shared.io.run();
   });
+  asio::co_spawn(
+      state.shared.io, [&state] { return state.accept(); }, asio::detached);
   asio::post(state.shared.workers, [] { ::pthread_setname_np(::pthread_self(), "http-worker"); });
 }
 

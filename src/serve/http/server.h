@@ -49,6 +49,8 @@ class HttpServer {
 
  private:
   struct State;
+  static std::unique_ptr<State> make_state(const HttpOptions& options, HttpHandler& handler);
+
   std::unique_ptr<State> state_;
 };
 
