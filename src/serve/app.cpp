@@ -40,8 +40,12 @@ bool is_json(std::string_view content_type) {
   return same_header(content_type, "application/json");
 }
 
+// One cause of each request that failed, "" of the others. A generation says its own ("timeout"),
+// which a stream cannot say by its status.
 std::string cause_of(const RequestRecord& record) {
+  if (record.outcome == "ok") return {};
   if (record.status == 499) return record.outcome == "slow reader" ? "slow_reader" : "client_gone";
+  if (record.outcome != "error" && record.outcome != "bad http") return record.outcome;
   return fmt::format("http_{}", record.status);
 }
 
@@ -171,7 +175,7 @@ HttpResponse App::refuse(int status, std::string_view message) const {
 void App::finished(const RequestRecord& record) noexcept {
   try {
     metrics_->requests.add(std::to_string(record.status));
-    if (record.status >= 400) metrics_->errors.add(cause_of(record));
+    if (const std::string cause = cause_of(record); !cause.empty()) metrics_->errors.add(cause);
     if (log_ != nullptr) log_->write(record);
   } catch (...) {  // no memory for a log line: the server goes on
   }

@@ -138,7 +138,6 @@ void GenerationReply::fail(ApiError error, std::string& out) {
   if (options_.stream) {
     out += fmt::format("data: {}\n\ndata: [DONE]\n\n", dump(error.body()));
   }
-  metrics_->errors.add(error.code());
   failure_ = std::move(error);
   abandon();
 }
