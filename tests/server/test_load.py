@@ -12,6 +12,7 @@ import sys
 import time
 
 from conftest import QUESTION, SANITIZED
+from test_status import metrics
 
 SECONDS = float(os.environ.get("MOEOPT_LOAD_SECONDS", "10"))
 STREAMS = int(os.environ.get("MOEOPT_LOAD_STREAMS", "500"))
@@ -110,37 +111,59 @@ def test_1000_streams_that_wait_cost_little(start):
     server.idle()
 
 
-KILLED = """
-import socket, sys
+STREAMING = """
+import re, socket, sys
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 sock.sendall(sys.stdin.buffer.read())
-sock.recv(100)
-print("begun", flush=True)
-sock.recv(1 << 30)
-import time
-time.sleep(600)
+data = b""
+while not re.search(b'"content":"[^"]', data):
+    data += sock.recv(65536)
+print("has a token", flush=True)
+while sock.recv(65536):
+    pass
+print("ended", flush=True)
 """
 
 
-def test_100_clients_killed_in_the_middle(start):
-    server = start()
-    body = request(1900, 1)
+def kill_100_in_the_middle(server) -> None:
+    """100 programs that all have a token of a stream which goes on, ended by SIGKILL."""
+    body = request(1900, 1, ignore_eos=True)
+    command = [sys.executable, "-S", "-c", STREAMING, str(server.port)]
     clients = []
     for _ in range(100):
-        client = subprocess.Popen([sys.executable, "-S", "-c", KILLED, str(server.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         client.stdin.write(body)
         client.stdin.close()
         clients.append(client)
-    for client in clients[:8]:
-        assert client.stdout.readline() == b"begun\n"
+    for client in clients:
+        assert client.stdout.readline() == b"has a token\n"
+    assert server.get("/health")["engine"]["running"] == 100, "none of them has ended"
     for client in clients:
         client.send_signal(signal.SIGKILL)
     for client in clients:
-        client.wait()
+        assert client.wait() == -signal.SIGKILL
+        assert client.stdout.read() == b"", "it had not ended"
         client.stdout.close()
-    began = time.monotonic()
-    engine = server.idle(10)
-    assert time.monotonic() - began < 10
-    assert engine["kv_blocks"]["live"] == 0
-    assert server.n_files() < 64
-    assert server.get("/ready")["status"] == "ready"
+
+
+def test_100_clients_killed_in_the_middle(start):
+    server = start("--max-num-seqs", "100", "--max-num-batched-tokens", "512")
+    files = server.n_files()
+    rss = []
+    for killed in (100, 200):
+        kill_100_in_the_middle(server)
+        engine = server.idle()
+        blocks = engine["kv_blocks"]
+        assert blocks["live"] == 0 and blocks["free"] + blocks["cached"] == blocks["total"]
+        deadline = time.monotonic() + 20
+        while (figures := metrics(server))["moeopt:errors_total", (("cause", "client_gone"),)] < killed:
+            assert time.monotonic() < deadline
+        assert figures["moeopt:errors_total", (("cause", "client_gone"),)] == killed
+        assert figures["moeopt:request_success_total", (("finished_reason", "cancelled"),)] == killed
+        assert server.n_files() <= files + 2
+        assert server.get("/ready")["status"] == "ready"
+        assert asyncio.run(one_stream(server, killed)) == "answered"
+        rss.append(server.rss_bytes())
+    print(f"\n100 clients killed, and again: RSS {rss[0] >> 10} -> {rss[1] >> 10} KiB")
+    assert SANITIZED or rss[1] - rss[0] < 1 << 20, "10 KiB a client would be too much"
+    assert engine["failed_steps"] == 0
