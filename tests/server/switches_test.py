@@ -9,6 +9,8 @@ import urllib.request
 import openai
 import pytest
 from conftest import client_of
+from test_hostile import connect, post
+from test_status import metrics
 
 MESSAGES = [{"role": "user", "content": "Tell me of the farm. " * 12}]
 
@@ -80,3 +82,32 @@ def test_a_stuck_step_is_unhealthy_until_it_ends(start_with):
         assert time.monotonic() < deadline, "still unhealthy"
         time.sleep(0.05)
     assert "stuck" in server.stderr()
+
+
+def test_clients_that_go_are_in_no_further_step(start_with):
+    """They go while a step is held: it and the one that was launched behind it are their last."""
+    server = start_with("stall@1500:4000")
+    body = {"messages": MESSAGES, "max_tokens": 1700, "ignore_eos": True}
+    clients = []
+    for stream in (True, False):
+        sock = connect(server)
+        sock.sendall(post(json.dumps({**body, "stream": stream}).encode(), f"X-Request-Id: gone-{stream}"))
+        clients.append(sock)
+    deadline = time.monotonic() + 30
+    while (held := health(server)[1]["engine"])["silent_for_ms"] < 500:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert held["running"] == 2
+    tokens = metrics(server)["moeopt:generation_tokens_total", ()]
+    received = clients[0].recv(1 << 20).count(b'"content":"')
+    assert 0 < received < tokens
+    for sock in clients:
+        sock.close()
+    lines = [line for stream in (True, False) for line in server.log_lines(f"gone-{stream}")]
+    assert len(lines) == 2 and all(" 499 " in line and "client gone" in line for line in lines)
+    still = health(server)[1]["engine"]
+    assert still["steps"] == held["steps"] and still["silent_for_ms"] > held["silent_for_ms"], "before it goes on"
+    after = server.idle()
+    assert after["steps"] - held["steps"] <= 1
+    assert metrics(server)["moeopt:generation_tokens_total", ()] - tokens <= 2, "of the held step, a token each"
+    assert metrics(server)["moeopt:request_success_total", (("finished_reason", "cancelled"),)] == 2
