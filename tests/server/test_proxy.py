@@ -11,8 +11,11 @@ import openai
 import pytest
 from conftest import QUESTION, ROOT
 
+# `./dev test` unpacks one in the build.
+NGINX = shutil.which("nginx") or shutil.which(ROOT / "build/nginx/usr/sbin/nginx")
 
-@pytest.mark.skipif(not shutil.which("nginx") or not shutil.which("openssl"), reason="no nginx or openssl here")
+
+@pytest.mark.skipif(not NGINX or not shutil.which("openssl"), reason="no nginx or openssl here")
 def test_nginx_in_front(server, folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -36,7 +39,7 @@ def test_nginx_in_front(server, folder):
         f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1; user root;\n"
         f"events {{}}\nhttp {{ access_log off; {temporary}\n{site}\n}}\n"
     )
-    proxy = subprocess.Popen(["nginx", "-c", str(config)], stderr=subprocess.PIPE)
+    proxy = subprocess.Popen([NGINX, "-e", str(folder / "nginx.log"), "-c", str(config)], stderr=subprocess.PIPE)
     try:
         context = ssl.create_default_context(cafile=str(folder / "tls.crt"))
         deadline = time.monotonic() + 10
@@ -59,6 +62,16 @@ def test_nginx_in_front(server, folder):
                 text += chunk.choices[0].delta.content or ""
                 first = first or time.monotonic() - began
             assert text and first < (time.monotonic() - began) / 2, "streamed, not gathered"
+            raw = client.chat.completions.with_raw_response.create(model="tiny-moe", messages=messages, max_tokens=2)
+            assert server.log_lines(f" {raw.headers['X-Request-Id']} "), "the proxy's id is the log's"
+            gone = client.chat.completions.with_streaming_response.create(
+                model="tiny-moe", messages=messages, n=8, max_tokens=1900, stream=True, extra_body={"ignore_eos": True}
+            )
+            with gone as answer:
+                request_id = answer.headers["X-Request-Id"]
+                next(answer.iter_bytes())
+            server.idle()
+            assert " 499 " in server.log_lines(f" {request_id} ")[0], "a client that goes is gone behind the proxy too"
     finally:
         proxy.terminate()
         proxy.wait(10)
