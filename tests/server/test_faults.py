@@ -46,6 +46,7 @@ def preloaded(folder: pathlib.Path, name: str, source: str) -> dict[str, str]:
     return {"LD_PRELOAD": str(library)}
 
 
+@pytest.mark.skipif("/asan/" in PROGRAM, reason="UBSan opens a pipe to look at an object: it needs descriptors itself")
 def test_used_up_descriptors_leave_those_that_are_open_and_are_said_once(start):
     server = start("--served-model-name", "m")
     wanted = ask(server)
@@ -56,7 +57,7 @@ def test_used_up_descriptors_leave_those_that_are_open_and_are_said_once(start):
     began, used = time.monotonic(), cpu_s(server.process.pid)
     waiting = [connect(server) for _ in range(50)]  # the kernel takes them, the server cannot
     for sock in waiting:
-        sock.sendall(GET + b"Connection: close\r\n\r\n")
+        sock.sendall(GET + b"\r\n")
     deadline = time.monotonic() + 20
     while "cannot accept" not in server.stderr():
         assert time.monotonic() < deadline
@@ -68,8 +69,7 @@ def test_used_up_descriptors_leave_those_that_are_open_and_are_said_once(start):
     assert SANITIZED or share < 0.5, "no busy loop"
     assert server.stderr().count("cannot accept") == 1
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
-    for sock in waiting:
-        assert status(read_all(sock)) == 200
+    assert [status(sock.recv(65536)) for sock in waiting] == [200] * 50
     assert ask(server) == wanted
     for sock in [*held, *waiting]:
         sock.close()

@@ -99,7 +99,8 @@ Reply metrics(App& app, const HttpRequest&) {
   out.one("moeopt:uptime_seconds", "gauge", "Since the program started.", app.uptime_s());
   write_labelled(out, "moeopt:http_requests_total", "Requests answered, by status.", "status",
                  ours.requests);
-  write_labelled(out, "moeopt:errors_total", "Requests that failed, by cause.", "cause", ours.errors);
+  write_labelled(out, "moeopt:errors_total", "Requests that failed, by cause.", "cause",
+                 ours.errors);
   write_labelled(out, "moeopt:request_success_total", "Choices that ended, by finish reason.",
                  "finished_reason", ours.finished);
   out.one("moeopt:log_lines_lost_total", "counter", "Log lines that could not be written.",
