@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from conftest import client_of
+from conftest import Server, client_of
 from test_hostile import CHAT, connect, exchange, post, status
 from test_status import metrics
 
@@ -15,13 +15,12 @@ STEP = 64  # tokens
 
 @pytest.fixture(scope="module")
 def counted(folder):
-    from conftest import Server
-
     made = Server(
         folder, "--served-model-name", "counted", "--max-num-batched-tokens", str(STEP), "--require-chunked-prefill"
     )
     yield made
     made.end()
+    assert "Sanitizer" not in made.stderr(), made.stderr()
 
 
 def prompt(length: int, first: int) -> list[int]:
