@@ -6,7 +6,7 @@
                             mutation and runs the suite on it; exits 1 if one survives
     tools/mutations/gpu.py --check
                             every mutation's text occurs once; builds nothing
-    ... --only renorm       those whose name contains a text
+    ... --only renorm NaN   those whose name contains one of the texts
 
 The suite is one unmodified binary; what differs is the library that it loads. Several copies of src/cuda/moe
 are built side by side, in a scratch folder: per mutation one text is replaced, the library built again and the
@@ -169,11 +169,11 @@ def main():
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--suite", type=pathlib.Path, help="test_gpu_moe_shared of the unmodified source")
     what.add_argument("--check", action="store_true")
-    parser.add_argument("--only", default="", help="mutations whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="mutations whose name contains one of these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processors to build with")
     parser.add_argument("--seed", default="1", help="of the suite")
     arguments = parser.parse_args()
-    chosen = [m for m in MUTATIONS if arguments.only in m.name]
+    chosen = [m for m in MUTATIONS if any(text in m.name for text in arguments.only)]
     if not chosen:
         sys.exit(f"no mutation's name contains {arguments.only!r}")
     check(chosen)
