@@ -2,9 +2,10 @@
 
 import json
 import re
+import subprocess
 import urllib.request
 
-from conftest import QUESTION, ROOT
+from conftest import MODEL, PROGRAM, QUESTION, ROOT
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -98,6 +99,15 @@ def test_version_and_plan(server):
     plan = server.get("/plan")
     assert plan["model"]["name"] == "tiny-moe"
     assert plan["optimisations"]
+
+
+def test_the_plan_is_that_of_a_dry_run(server):
+    command = [PROGRAM, "serve", MODEL, "--served-model-name", "tiny-moe", "--dry-run", "--json"]
+    dry = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    plan = server.get("/plan")
+    for of_the_memory_just_then in ("budget_bytes", "largest_batch", "hardware"):
+        assert dry.pop(of_the_memory_just_then) and plan.pop(of_the_memory_just_then)
+    assert plan == dry and {"model", "limits", "settings"} & set(plan)
 
 
 def test_the_document_is_the_committed_one(server):
