@@ -166,6 +166,60 @@ def test_kv_use_grows_while_it_runs_and_returns(counted):
     assert figures["moeopt:num_requests_running", ()] == figures["moeopt:num_requests_waiting", ()] == 0
 
 
+def test_choices_that_wait_are_counted(start):
+    """One slot: one of 64 choices runs, the others wait for it."""
+    server = start("--max-num-seqs", "1")
+    body = {**CHAT, "stream": True, "n": 64, "max_tokens": 1900, "ignore_eos": True}
+
+    def counts() -> list[tuple[float, float]]:
+        engine, figures = server.get("/health")["engine"], metrics(server)
+        return [
+            (engine["running"], engine["waiting"]),
+            (figures["moeopt:num_requests_running", ()], figures["moeopt:num_requests_waiting", ()]),
+        ]
+
+    with connect(server) as sock:
+        sock.sendall(post(json.dumps(body).encode()))
+        deadline = time.monotonic() + 30
+        while (seen := counts()) != [(1, 63), (1, 63)]:
+            assert time.monotonic() < deadline, seen
+            assert all(running + waiting <= 64 for running, waiting in seen)
+    server.idle()
+    assert counts() == [(0, 0), (0, 0)]
+
+
+def streamed(server, ids: list[int], max_tokens: int) -> tuple[str, list, list]:
+    """Text, log probabilities and the likeliest tokens of a stream."""
+    with client_of(server) as client:
+        pieces = client.completions.create(
+            model="counted", prompt=ids, max_tokens=max_tokens, temperature=0, logprobs=2, stream=True,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
+        text, own, top = "", [], []
+        for choice in (choice for piece in pieces for choice in piece.choices):
+            text += choice.text
+            if choice.logprobs:
+                own += choice.logprobs.token_logprobs
+                top += choice.logprobs.top_logprobs
+    assert len(own) == len(top) == max_tokens
+    return text, own, top
+
+
+def test_streams_through_preemption_say_the_same(start):
+    """To the last log probability."""
+    server = start(
+        "--served-model-name", "counted", "--kv-cache-tokens", "640", "--max-model-len", "512", "--max-num-seqs", "4"
+    )
+    prompts = [prompt(40, first) for first in range(4)]
+    alone = [streamed(server, ids, 400) for ids in prompts]
+    assert server.idle()["preemptions"] == 0
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda ids: streamed(server, ids, 400), prompts))
+    assert together == alone
+    assert len({str(one) for one in alone}) == 4, "each has something of its own"
+    assert server.idle()["preemptions"] > 0
+
+
 def test_preemptions_are_counted_and_change_no_answer(start):
     server = start(
         "--served-model-name", "counted", "--kv-cache-tokens", "640", "--max-model-len", "512", "--max-num-seqs", "4"
