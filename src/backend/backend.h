@@ -100,6 +100,8 @@ class Backend {
     std::uint64_t moe_layer_launches = 0;
     std::uint64_t expert_rows = 0;
     std::uint64_t fp8_matrix_products = 0;  // with weights that are e4m3 in memory
+
+    Counters operator-(const Counters& before) const;
   };
   virtual Counters counters() const = 0;
 };

@@ -116,9 +116,9 @@ void Session::start() {
                      [this] { return engine_counters().prefix_hits_tokens; });
   }
   if (ledger_->is_wanted("fp8")) {
-    const std::uint64_t before = backend_->counters().fp8_matrix_products;
-    ledger_->confirm("fp8", static_cast<int>(spec_.layers.size()), before,
-                     [this, before] { return backend_counters().fp8_matrix_products - before; });
+    ledger_->confirm("fp8", static_cast<int>(spec_.layers.size()),
+                     backend_->counters().fp8_matrix_products,
+                     [this] { return backend_counters().fp8_matrix_products; });
   }
   ledger_->finish_startup();
 }
@@ -133,7 +133,7 @@ EngineCounters Session::engine_counters() const {
 }
 
 Backend::Counters Session::backend_counters() const {
-  return service_ ? service_->snapshot().backend : backend_->counters();
+  return service_ ? service_->snapshot().backend : engine_->backend_counters();
 }
 
 void Session::set_route_sink(RouteSink* sink) {

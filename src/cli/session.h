@@ -80,7 +80,7 @@ class Session {
 
  private:
   void read_weights();  // into memory, with progress
-  // By whoever owns the engine now.
+  // By whoever owns the engine now; without the start-up step.
   EngineCounters engine_counters() const;
   Backend::Counters backend_counters() const;
 

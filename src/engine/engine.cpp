@@ -240,7 +240,7 @@ void Engine::fill(EngineSnapshot& snapshot) const {
   snapshot.blocks_live = kv_.pool().n_live();
   snapshot.blocks_cached = kv_.pool().n_cached();
   snapshot.blocks_total = kv_.pool().n_blocks();
-  snapshot.backend = backend_.counters();
+  snapshot.backend = backend_counters();
   snapshot.step_time = step_time_;
   snapshot.last_failure = last_failure_;
   snapshot.state =

@@ -70,8 +70,9 @@ class Engine {
   bool step();
 
   // Runs short requests to their ends, a prompt in two chunks and then once more from the prefix
-  // cache, and returns what they counted; the engine's own counters then start from zero. Only
-  // while nothing is waiting or running. Error(kInvalidData) when the model gives no numbers.
+  // cache, and returns what they counted; the engine's own counters and backend_counters() then
+  // start from zero. Only while nothing is waiting or running. Error(kInvalidData) when the model
+  // gives no numbers.
   Counters start_up_step();
 
   // Forgets cached prefixes: for who writes to the backend's blocks behind the engine's back.
@@ -87,6 +88,7 @@ class Engine {
   void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
 
   const Counters& counters() const { return counters_; }
+  Backend::Counters backend_counters() const { return backend_.counters() - backend_at_start_; }
   const ExpertCounts& expert_counts() const { return expert_counts_; }
   const BlockPool& blocks() const { return kv_.pool(); }
   int n_waiting() const { return static_cast<int>(waiting_.size()); }
@@ -162,6 +164,7 @@ class Engine {
   RequestId next_id_ = 1;
   std::uint64_t next_order_ = 0;
   Counters counters_;
+  Backend::Counters backend_at_start_;  // after the start-up step
   StepTimeHistogram step_time_;
   ExpertCounts expert_counts_;
   RouteSink* route_sink_ = nullptr;

@@ -58,7 +58,7 @@ struct EngineSnapshot {
   int max_running = 0;
   EngineCounters counters;
   int blocks_free = 0, blocks_live = 0, blocks_cached = 0, blocks_total = 0;
-  Backend::Counters backend;
+  Backend::Counters backend;  // without the start-up step
   StepTimeHistogram step_time;
   // Rows per layer and expert: since the start, and in the last ten seconds (CountsWindow).
   ExpertCounts experts{{}};

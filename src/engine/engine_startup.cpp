@@ -42,6 +42,7 @@ Engine::Counters Engine::start_up_step() {
   kv_.check_identity();
   expert_counts_.reset();
   step_time_ = {};
+  backend_at_start_ = backend_.counters();
   return std::exchange(counters_, {});
 }
 

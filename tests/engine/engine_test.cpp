@@ -205,6 +205,8 @@ TEST_P(EngineTest, StartUpStepIsCountedApart) {
   EXPECT_EQ(counted.prefix_hits_tokens, 4u);
   EXPECT_EQ(engine.counters().steps, 0u);
   EXPECT_EQ(engine.counters().prefill_chunks, 0u);
+  EXPECT_GT(backend.steps(), 0u);
+  EXPECT_EQ(engine.backend_counters().steps, 0u) << "the backend's too";
   EXPECT_EQ(engine.blocks().n_cached(), 0) << "traffic finds nothing of it";
   Collected got;
   engine.submit(request_of({5, 6, 7, 8, 9, 10, 11}, 3), collect_into(got));
@@ -212,6 +214,7 @@ TEST_P(EngineTest, StartUpStepIsCountedApart) {
   }
   EXPECT_EQ(got.ids, FakeBackend::expected({5, 6, 7, 8, 9, 10, 11}, 3));
   EXPECT_EQ(engine.counters().prefill_chunks, 0u) << "8 tokens a step again";
+  EXPECT_EQ(engine.backend_counters().steps, engine.counters().steps);
 }
 
 TEST_P(EngineTest, StartUpStepCountsNothingOfWhatIsOff) {

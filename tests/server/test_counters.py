@@ -78,6 +78,36 @@ def test_health_says_what_was_asked_and_what_became_of_it(start):
         assert found["measured_gain"] is None, "no run has measured it"
 
 
+def test_the_start_up_step_is_in_no_counter(start):
+    """Nothing is counted before the first request, so that after it the counters themselves add up."""
+    server = start("--served-model-name", "counted")
+
+    def own_figures(figures) -> dict:
+        """But for those of the requests that looked at them."""
+        counted = ("_total", "_count", "_sum", "_bucket")
+        looked = ("moeopt:http_requests_total", "moeopt:errors_total")
+        return {key: value for key, value in figures.items() if key[0].endswith(counted) and key[0] not in looked}
+
+    fresh = server.idle()
+    assert fresh["steps"] == 0 and fresh["backend"] == dict.fromkeys(fresh["backend"], 0)
+    figures = own_figures(metrics(server))
+    assert len(figures) > 100 and set(figures.values()) == {0}
+    rows = 0
+    for length, max_tokens in ((20, 5), (33, 9)):
+        ask(server, prompt(length, length), max_tokens)
+        rows += length + max_tokens - 1
+    engine = server.idle()
+    steps = 5 + 9
+    assert engine["steps"] == steps and engine["backend"] == {
+        "steps": steps, "tokens": rows, "moe_layer_launches": steps * LAYERS, "expert_rows": rows * LAYERS * TOP_K,
+    }  # fmt: skip
+    figures = own_figures(metrics(server))
+    assert figures["moeopt:engine_steps_total", ()] == steps
+    assert figures["moeopt:moe_layer_launches_total", ()] == steps * LAYERS
+    by_expert = sum(value for (name, _), value in figures.items() if name == "moeopt:expert_rows_total")
+    assert by_expert == rows * LAYERS * TOP_K
+
+
 def test_uptime_is_the_clock_on_the_wall(counted):
     def look() -> tuple[float, float, float]:
         sent = time.monotonic()
