@@ -2,12 +2,18 @@
 its command line, and its timeouts fit together."""
 
 import configparser
+import os
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
+import time
+import urllib.request
 
+import openai
 import pytest
-from conftest import MODEL, PROGRAM, ROOT
+from conftest import MODEL, PROGRAM, QUESTION, ROOT, run_program
 from test_hostile import GET, connect, read_all, status
 
 UNIT = ROOT / "docs/deploy/moeopt.service"
@@ -60,3 +66,39 @@ def test_it_serves_with_it(start):
         sock.sendall(GET + b"Connection: close\r\n\r\n")
         assert status(read_all(sock)) == 200
     assert server.stop() == 0
+
+
+@pytest.mark.skipif(PROGRAM != str(ROOT / "build/release/moeopt"), reason="./dev serves the release build")
+def test_the_first_command_of_the_readme(tmp_path):
+    """`./dev serve` from any folder: the shipped model, until SIGTERM."""
+    assert "\n./dev serve " in (ROOT / "README.md").read_text()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    said = tmp_path / "said"
+    with open(said, "wb") as out:
+        process = subprocess.Popen(
+            [ROOT / "dev", "serve"], cwd=tmp_path, env={**os.environ, "MOEOPT_PORT": str(port)},
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+            try:
+                with urllib.request.urlopen(url + "/ready", timeout=5):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        messages = [{"role": "user", "content": QUESTION}]
+        with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+            [model] = client.models.list().data
+            answer = client.chat.completions.create(model=model.id, messages=messages, max_tokens=60)
+        assert answer.choices[0].message.content == run_program("--chat", QUESTION, "--max-tokens", "60")["text"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, said.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
