@@ -9,8 +9,8 @@ import pytest
 from test_hostile import CHAT, connect, post
 from test_status import metrics
 
-TOKENS = 600  # so that the answer takes far longer than the way to it
-SLACK_MS = 50  # of a clock that is read late
+TOKENS = 1800  # so that the answer takes far longer than the way to it
+SLACK_MS = 100  # of a clock that is read late
 
 
 def first_and_total_ms(sock: socket.socket, raw: bytes) -> tuple[float, float]:
@@ -39,7 +39,7 @@ def test_the_log_says_how_long_it_took(start, stream):
         assert 0 < line["first_token_ms"] <= line["total_ms"]
         assert total / 2 <= line["total_ms"] <= total + SLACK_MS
         assert line["first_token_ms"] <= first + SLACK_MS
-        assert line["first_token_ms"] < line["total_ms"] / 2, "one step of 600"
+        assert line["first_token_ms"] < line["total_ms"] / 2, "one step of many"
 
 
 def histogram(figures: dict, name: str) -> tuple[float, float, list[tuple[float, float]]]:
