@@ -86,12 +86,18 @@ bool App::is_quick(const HttpRequest& request) const {
   return route == nullptr || route->quick;
 }
 
-std::string App::allowed_origin(const HttpRequest& request) const {
-  const std::string_view origin = request.header("origin");
-  if (origin.empty()) return {};
-  for (const std::string& allowed : options_.allowed_origins) {
-    if (allowed == "*" || allowed == origin) return allowed;
+std::vector<HttpHeader> App::headers_for(const HttpRequest& request) const noexcept try {
+  const std::vector<std::string>& allowed = options_.allowed_origins;
+  if (allowed.empty()) return {};
+  if (std::ranges::find(allowed, "*") != allowed.end()) {
+    return {{"Access-Control-Allow-Origin", "*"}};
   }
+  // NOTE: where the origin decides, a cache must know so of the answers to other origins too.
+  std::vector<HttpHeader> headers = {{"Vary", "Origin"}};
+  const auto origin = std::ranges::find(allowed, request.header("origin"));
+  if (origin != allowed.end()) headers.push_back({"Access-Control-Allow-Origin", *origin});
+  return headers;
+} catch (const std::bad_alloc&) {
   return {};
 }
 
@@ -119,12 +125,6 @@ Reply App::handle(const HttpRequest& request) noexcept {
       log::error("a request failed: {}", error.what());
       reply = ApiError(500, "an internal error; the server's log says more", {}, "internal_error")
                   .response();
-    }
-    if (auto* response = std::get_if<HttpResponse>(&reply)) {
-      if (std::string origin = allowed_origin(request); !origin.empty()) {
-        response->headers.push_back({"Access-Control-Allow-Origin", std::move(origin)});
-        response->headers.push_back({"Vary", "Origin"});
-      }
     }
   } catch (...) {  // no memory even for the answer
     HttpResponse response;

@@ -58,6 +58,8 @@ class App final : public HttpHandler {
 
   bool is_quick(const HttpRequest& request) const override;
   Reply handle(const HttpRequest& request) noexcept override;
+  // CORS: what lets a page of an allowed origin read the answer.
+  std::vector<HttpHeader> headers_for(const HttpRequest& request) const noexcept override;
   HttpResponse refuse(int status, std::string_view message) const override;
   void finished(const RequestRecord& record) noexcept override;
 
@@ -75,8 +77,6 @@ class App final : public HttpHandler {
  private:
   Reply dispatch(const HttpRequest& request);
   HttpResponse preflight(const HttpRequest& request) const;
-  // The Access-Control-Allow-Origin to send, empty for none.
-  std::string allowed_origin(const HttpRequest& request) const;
 
   const AppOptions options_;
   AccessLog* const log_;

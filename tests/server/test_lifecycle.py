@@ -82,20 +82,6 @@ def test_warns_when_anyone_can_reach_it(start):
     assert "asks for no key" in server.stderr()
 
 
-def test_cors_only_when_allowed(start, server):
-    def headers(url, origin, method="GET"):
-        request = urllib.request.Request(url + "/v1/models", headers={"Origin": origin}, method=method)
-        with urllib.request.urlopen(request) as answer:
-            return answer.headers
-
-    assert "Access-Control-Allow-Origin" not in headers(server.url, "http://a.example")
-    other = start("--allow-origin", "http://a.example")
-    assert headers(other.url, "http://a.example")["Access-Control-Allow-Origin"] == "http://a.example"
-    assert "Access-Control-Allow-Origin" not in headers(other.url, "http://b.example")
-    preflight = headers(other.url, "http://a.example", "OPTIONS")
-    assert "POST" in preflight["Access-Control-Allow-Methods"]
-
-
 def test_a_full_queue_is_a_429_with_retry_after(start):
     server = start("--max-waiting", "4", "--max-num-seqs", "2")
     bodies, refused = [], []

@@ -149,6 +149,7 @@ awaitable<void> Connection::run() {
 awaitable<bool> Connection::serve_one() {
   idle_ = true;
   record_ = {};
+  headers_.clear();
   if (buffer_.size() == 0) {
     if (shared_.draining && n_requests_ > 0) co_return false;
     arm(shared_.options.idle_timeout);
@@ -204,6 +205,7 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
     record_.id = incoming.request.id;
     record_.method = incoming.request.method;
     record_.path = incoming.request.path;
+    headers_ = shared_.handler.headers_for(incoming.request);
   }
   if (error) {
     const int status = refusal_status(error);
@@ -311,8 +313,9 @@ awaitable<void> Connection::stream(LiveReply& reply, bool keep_alive) {
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
   record_.status = 200;
   record_.outcome = "ok";
-  std::string out = response_head(head, record_.id, keep_alive && chunked,
-                                  chunked ? BodyFraming::kChunked : BodyFraming::kUntilClose);
+  std::string out =
+      response_head(head, record_.id, keep_alive && chunked,
+                    chunked ? BodyFraming::kChunked : BodyFraming::kUntilClose, headers_);
   bool ended = false;
   while (true) {
     std::string piece;
@@ -353,7 +356,8 @@ awaitable<bool> Connection::refuse(int status, std::string_view message) {
 
 awaitable<bool> Connection::respond(const HttpResponse& response, bool keep_alive) {
   record_.status = response.status;
-  std::string bytes = response_head(response, record_.id, keep_alive, BodyFraming::kLength);
+  std::string bytes =
+      response_head(response, record_.id, keep_alive, BodyFraming::kLength, headers_);
   if (!head_only_) bytes += response.body;
   co_return co_await write(bytes);
 }

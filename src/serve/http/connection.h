@@ -91,6 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool http_1_0_ = false;
   bool head_only_ = false;
   RequestRecord record_;
+  std::vector<HttpHeader> headers_;  // of whatever answers the request
   Clock::time_point arrived_;
 };
 

@@ -59,7 +59,7 @@ std::optional<FramingFault> framing_fault(const HttpRequest& request, unsigned v
 }
 
 std::string response_head(const HttpResponse& response, std::string_view id, bool keep_alive,
-                          BodyFraming framing) {
+                          BodyFraming framing, std::span<const HttpHeader> more) {
   std::string head;
   auto out = std::back_inserter(head);
   fmt::format_to(out, "HTTP/1.1 {} {}\r\n", response.status, status_text(response.status));
@@ -69,8 +69,10 @@ std::string response_head(const HttpResponse& response, std::string_view id, boo
   }
   if (!id.empty()) fmt::format_to(out, "X-Request-Id: {}\r\n", id);
   head += "X-Content-Type-Options: nosniff\r\n";
-  for (const HttpHeader& header : response.headers) {
-    fmt::format_to(out, "{}: {}\r\n", header.name, header.value);
+  for (const auto headers : {std::span<const HttpHeader>(response.headers), more}) {
+    for (const HttpHeader& header : headers) {
+      fmt::format_to(out, "{}: {}\r\n", header.name, header.value);
+    }
   }
   if (framing == BodyFraming::kLength && response.status != 204) {
     fmt::format_to(out, "Content-Length: {}\r\n", response.body.size());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 
 #include "serve/http/message.h"
@@ -21,10 +22,10 @@ std::optional<FramingFault> framing_fault(const HttpRequest& request, unsigned v
 
 enum class BodyFraming { kLength, kChunked, kUntilClose };
 
-// Status line and headers, up to and with the empty line. No client input but `id`, which is
-// decent.
+// Status line and headers, with `more` after the response's own, up to and with the empty line. No
+// client input but `id`, which is decent.
 std::string response_head(const HttpResponse& response, std::string_view id, bool keep_alive,
-                          BodyFraming framing);
+                          BodyFraming framing, std::span<const HttpHeader> more = {});
 
 // Nothing for an empty piece: an empty chunk would end the body.
 void append_chunk(std::string& out, std::string_view piece);

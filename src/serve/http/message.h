@@ -87,6 +87,8 @@ class HttpHandler {
   virtual bool is_quick(const HttpRequest& request) const = 0;
   // Any thread, several at a time. Never throws: a failure is a response too.
   virtual Reply handle(const HttpRequest& request) noexcept = 0;
+  // Headers of every response to this request, whoever makes it. I/O thread.
+  virtual std::vector<HttpHeader> headers_for(const HttpRequest& request) const noexcept = 0;
   // The response to what is not a request that handle() may see.
   virtual HttpResponse refuse(int status, std::string_view message) const = 0;
   // I/O thread, once for every request that was answered or given up.
