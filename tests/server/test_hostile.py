@@ -164,6 +164,50 @@ def test_too_large_a_body(server):
     assert status(answer) == 413
 
 
+def test_announced_bodies_take_nothing_from_others(server):
+    """More than all bodies together may hold is announced, and almost nothing is sent."""
+    before = server.rss_bytes()
+    held = [connect(server) for _ in range(40)]
+    for i, sock in enumerate(held):
+        chunked = b"7fffff\r\n{" if i % 2 else b"{"
+        sock.sendall(post(chunked, "Transfer-Encoding: chunked" if i % 2 else f"Content-Length: {8 << 20}"))
+    body = json.dumps({**CHAT, "max_tokens": 2}).encode()
+    assert [status(exchange(server, post(body))) for _ in range(20)] == [200] * 20
+    assert SANITIZED or server.rss_bytes() - before < 16 << 20
+    for sock in held:
+        sock.close()
+
+
+@pytest.mark.parametrize("encoding", (f"Content-Length: {8 << 20}", "Transfer-Encoding: chunked"))
+def test_bodies_that_are_sent_are_bounded(start, encoding):
+    server = start()
+    before, most = server.rss_bytes(), 0
+    data = b" " * ((8 << 20) - 64)
+    if "chunked" in encoding:
+        data = b"%x\r\n" % len(data) + data
+    held = []
+    for _ in range(48):
+        held.append(connect(server, timeout=0.2))
+        try:
+            held[-1].sendall(post(data, encoding))
+        except OSError:
+            pass  # refused in the middle of it
+        most = max(most, server.rss_bytes() - before)
+    answers = [read_all(sock) for sock in held]
+    refused = [answer for answer in answers if answer]
+    assert {status(answer) for answer in refused} == {503} and b"too many large requests" in refused[0]
+    assert 16 <= len(refused) < 48 - 16, "256 MiB are shared by bodies that take 8 to 16"
+    print(f"\n{len(answers) - len(refused)} bodies of 8 MiB took {most / 2**20:.0f} MiB at most")
+    assert SANITIZED or most < 320 << 20
+    for sock in held:
+        sock.close()
+    body = json.dumps({**CHAT, "max_tokens": 2}).encode()
+    deadline = time.monotonic() + 10
+    while (got := status(exchange(server, post(body)))) == 503 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert got == 200
+
+
 def test_chunked_bodies(server):
     body = json.dumps({**CHAT, "max_tokens": 2}).encode()
     parts = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"

@@ -10,6 +10,7 @@
 #include <ctime>
 
 #include "serve/http/framing.h"
+#include "serve/http/shared_body.h"
 
 namespace moeopt::serve {
 
@@ -43,11 +44,13 @@ int refusal_status(const error_code& error) {
 }  // namespace
 
 struct Connection::Incoming {
+  explicit Incoming(BodyBudget& bodies) : body(bodies) {}
+
   HttpRequest request;
   bool keep_alive = true;
-  std::size_t reserved_bytes = 0;
+  BodyShare body;
 
-  void take(const http::request<http::string_body>& header) {
+  void take(const http::request<SharedBody>& header) {
     request.method = view(header.method_string());
     const std::string_view target = view(header.target());
     const std::size_t question = std::min(target.find('?'), target.size());
@@ -160,14 +163,14 @@ awaitable<bool> Connection::serve_one() {
   idle_ = false;
   ++n_requests_;
   arrived_ = Clock::now();
-  Incoming incoming;
+  Incoming incoming(shared_.bodies);
   shared_.n_busy += 1;
   bool go_on = co_await read_request(incoming);
   if (go_on) {
     const bool keep_alive = incoming.keep_alive && !shared_.draining;
     Reply reply = co_await ask_handler(incoming.request);
     incoming.request = {};
-    shared_.bodies_bytes -= std::exchange(incoming.reserved_bytes, 0);
+    incoming.body.drop();
     if (const auto* response = std::get_if<HttpResponse>(&reply)) {
       record_.outcome = response->status < 400 ? "ok" : "error";
       go_on = co_await respond(*response, keep_alive) && keep_alive;
@@ -178,7 +181,6 @@ awaitable<bool> Connection::serve_one() {
       live.fill(record_);
     }
   }
-  shared_.bodies_bytes -= incoming.reserved_bytes;
   shared_.n_busy -= 1;
   record_.total = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - arrived_);
   if (record_.status != 0) shared_.handler.finished(record_);
@@ -187,7 +189,8 @@ awaitable<bool> Connection::serve_one() {
 
 // False: there is no request to answer; what there was to say has been said.
 awaitable<bool> Connection::read_request(Incoming& incoming) {
-  http::request_parser<http::string_body> parser;
+  http::request_parser<SharedBody> parser;
+  parser.get().body() = &incoming.body;
   parser.header_limit(static_cast<std::uint32_t>(shared_.options.max_header_bytes));
   parser.body_limit(shared_.options.max_body_bytes);
   buffer_.max_size(std::max(kAheadBytes, shared_.options.max_header_bytes) + kAheadBytes);
@@ -221,21 +224,17 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
   const bool has_body = !parser.is_done();
   if (!has_body) co_return true;
 
-  const auto length = parser.content_length();
-  incoming.reserved_bytes =
-      length ? static_cast<std::size_t>(*length) : shared_.options.max_body_bytes;
-  if (shared_.bodies_bytes + incoming.reserved_bytes > shared_.options.max_bodies_bytes) {
-    incoming.reserved_bytes = 0;
-    co_return co_await refuse(503, "too many large requests at the same time");
-  }
-  shared_.bodies_bytes += incoming.reserved_bytes;
   if (same_header(request.header("expect"), "100-continue") && !http_1_0_) {
     if (!co_await write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
   arm(shared_.options.body_timeout);
   const auto [body_error, m] = co_await http::async_read(socket_, buffer_, parser, kTuple);
   disarm();
+  if (expired_ || body_error) incoming.body.drop();  // before the client is waited for
   if (expired_) co_return co_await refuse(408, "the body did not come in time");
+  if (body_error == SharedBody::no_room()) {
+    co_return co_await refuse(503, "too many large requests at the same time");
+  }
   if (body_error) {
     const int status = refusal_status(body_error);
     if (status == 0) {
@@ -246,7 +245,7 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
     const std::string why = body_error.message();
     co_return co_await refuse(status, why);
   }
-  request.body = std::move(parser.get().body());
+  request.body = incoming.body.take_text();
   co_return true;
 }
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "serve/http/body_budget.h"
 #include "serve/http/server.h"
 
 namespace moeopt::serve {
@@ -22,14 +23,15 @@ class Connection;
 
 // What the connections of a server share. The sets and sums belong to the I/O thread.
 struct ServerShared {
-  ServerShared(const HttpOptions& asked, HttpHandler& served) : options(asked), handler(served) {}
+  ServerShared(const HttpOptions& asked, HttpHandler& served)
+      : options(asked), handler(served), bodies(asked.max_bodies_bytes) {}
 
   HttpOptions options;
   HttpHandler& handler;
   boost::asio::io_context io{1};
   boost::asio::thread_pool workers{1};
   std::unordered_set<Connection*> connections;
-  std::size_t bodies_bytes = 0;
+  BodyBudget bodies;
   bool draining = false;
   std::atomic<int> n_connections{0};
   std::atomic<int> n_busy{0};  // requests being read beyond their header, or answered
