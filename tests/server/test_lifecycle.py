@@ -77,9 +77,20 @@ def test_keys(start, folder):
         server.get(path)
 
 
-def test_warns_when_anyone_can_reach_it(start):
+def test_listens_on_loopback_unless_told_otherwise(start, server):
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", server.port), timeout=5)
+    assert "asks for no key" not in server.stderr()
+    everywhere = start("--host", "0.0.0.0")
+    socket.create_connection(("127.0.0.2", everywhere.port), timeout=5).close()
+
+
+def test_warns_when_anyone_can_reach_it(start, folder):
     server = start("--host", "0.0.0.0")
     assert "asks for no key" in server.stderr()
+    keys = folder / "warning-keys"
+    keys.write_text("a-key\n")
+    assert "asks for no key" not in start("--host", "0.0.0.0", "--api-key-file", str(keys)).stderr()
 
 
 def test_a_full_queue_is_a_429_with_retry_after(start):
