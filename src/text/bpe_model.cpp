@@ -186,6 +186,21 @@ std::optional<std::int32_t> BpeModel::unknown_id() const {
   return unknown_ ? vocabulary_.find(*unknown_) : std::nullopt;
 }
 
+std::optional<std::size_t> BpeModel::most_bytes_per_id() const {
+  const auto known = [](std::int32_t id) { return id >= 0; };
+  const auto plain = [this](std::int32_t id) { return id >= 0 && !is_control(id); };
+  const bool every_byte = byte_level_ ? std::all_of(byte_ids_.begin(), byte_ids_.end(), plain)
+                                      : byte_fallback_ && std::all_of(fallback_ids_.begin(),
+                                                                      fallback_ids_.end(), known);
+  if (!every_byte && (!unknown_ || fuse_unknown_)) return std::nullopt;
+  std::size_t most = 4;  // a character without a token
+  // In the byte alphabet a text is longer than the bytes it stands for, never shorter.
+  for (std::int32_t id = 0; id < vocabulary_.id_end(); ++id) {
+    most = std::max(most, vocabulary_.text(id).size());
+  }
+  return most;
+}
+
 std::optional<std::int32_t> BpeModel::whole_word_id(std::string_view word) const {
   const auto found = std::lower_bound(
       word_ids_.begin(), word_ids_.end(), word,

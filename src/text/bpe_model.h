@@ -38,6 +38,9 @@ class BpeModel {
   // The id for what has no token, where the file names one.
   std::optional<std::int32_t> unknown_id() const;
 
+  // The bytes of a word that one id stands for at most; nothing where some may get no id at all.
+  std::optional<std::size_t> most_bytes_per_id() const;
+
   // Appends the ids of `word` (valid UTF-8). Error(kInvalidData) when a character has no token and
   // the file's unk_token is none either.
   void encode(std::string_view word, bool forbid_control, BpeWorkspace& workspace,

@@ -48,21 +48,39 @@ class WorkspacePool {
   std::vector<std::unique_ptr<BpeWorkspace>> free_;
 };
 
-// Takes the words of a text to the model.
+// Ends an encoding from within its steps.
+struct TooManyIds {};
+
+// Takes the words of a text to the model. Throws TooManyIds once there are more than `most_ids`, or
+// the next word alone makes them more.
 class Encoder final : public WordSink {
  public:
-  Encoder(const BpeModel& model, bool forbid_control, BpeWorkspace& workspace)
-      : model_(model), forbid_control_(forbid_control), workspace_(workspace) {}
+  Encoder(const BpeModel& model, std::size_t bytes_per_id, bool forbid_control,
+          std::size_t most_ids, BpeWorkspace& workspace)
+      : model_(model),
+        bytes_per_id_(bytes_per_id),
+        forbid_control_(forbid_control),
+        most_ids_(most_ids),
+        workspace_(workspace) {}
 
   void word(std::string_view text) override {
+    if (text.size() / bytes_per_id_ > most_ids_ - ids.size()) throw TooManyIds();
     model_.encode(text, forbid_control_, workspace_, ids);
+    if (ids.size() > most_ids_) throw TooManyIds();
+  }
+
+  void add(std::int32_t id) {
+    ids.push_back(id);
+    if (ids.size() > most_ids_) throw TooManyIds();
   }
 
   std::vector<std::int32_t> ids;
 
  private:
   const BpeModel& model_;
+  std::size_t bytes_per_id_;
   bool forbid_control_;
+  std::size_t most_ids_;
   BpeWorkspace& workspace_;
 };
 
@@ -86,6 +104,7 @@ struct Tokenizer::Parts {
   PreTokenizer pre_tokenizer;
   BpeModel model;
   AddedTokens added;
+  std::size_t bytes_per_id;  // of a word, at most; as good as none where a word may have no ids
   std::int32_t id_end;
   PostProcessor post_processor;
   Decoder decoder;
@@ -113,6 +132,7 @@ Tokenizer::Parts::Parts(const JsonField& root, std::string_view where)
       pre_tokenizer(root.find("pre_tokenizer")),
       model(root.at("model"), pre_tokenizer.byte_level()),
       added(root.find("added_tokens"), model.vocabulary(), normalizer),
+      bytes_per_id(SIZE_MAX),
       id_end(end_of_ids(model, added)),
       post_processor(root.find("post_processor"), id_end),
       decoder(root.find("decoder")) {
@@ -137,6 +157,7 @@ void Tokenizer::Parts::index_ids(std::string_view where) {
     if (at < control.size()) control[at] = token.special && token.id != model.unknown_id();
   }
   model.set_control_ids(std::move(control));
+  bytes_per_id = model.most_bytes_per_id().value_or(SIZE_MAX);
   std::size_t total_bytes = 0;
   for (std::size_t at = 0; at < count; ++at) {
     if (texts[at].data() == nullptr) continue;
@@ -167,6 +188,13 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& file) {
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens,
                                             bool parse_special) const {
+  return *encode_at_most(SIZE_MAX, text, add_special_tokens, parse_special);
+}
+
+std::optional<std::vector<std::int32_t>> Tokenizer::encode_at_most(std::size_t most_ids,
+                                                                   std::string_view text,
+                                                                   bool add_special_tokens,
+                                                                   bool parse_special) const {
   const Parts& parts = *parts_;
   std::string repaired;
   if (!is_valid_utf8(text)) {
@@ -174,32 +202,40 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
     text = repaired;
   }
   auto workspace = parts.workspaces.take();
-  Encoder encoder(parts.model, !parse_special, *workspace);
+  Encoder encoder(parts.model, parts.bytes_per_id, !parse_special, most_ids, *workspace);
   RegexBudget budget(text.size());
   std::vector<TextPart> raw_parts;
   std::vector<TextPart> normalized_parts;
   std::string storage;
-  parts.added.split(text, false, parse_special, raw_parts);
-  for (const TextPart& raw : raw_parts) {
-    if (raw.id) {
-      encoder.ids.push_back(*raw.id);
-      continue;
-    }
-    const std::string_view normalized = parts.normalizer.apply(raw.text, storage, budget);
-    normalized_parts.clear();
-    parts.added.split(normalized, true, parse_special, normalized_parts);
-    for (const TextPart& part : normalized_parts) {
-      if (part.id) {
-        encoder.ids.push_back(*part.id);
+  bool fits = true;
+  try {
+    parts.added.split(text, false, parse_special, raw_parts);
+    for (const TextPart& raw : raw_parts) {
+      if (raw.id) {
+        encoder.add(*raw.id);
         continue;
       }
-      const bool at_start = raw.text.data() == text.data() && part.text.data() == normalized.data();
-      parts.pre_tokenizer.split(part.text, at_start, budget, encoder);
+      const std::string_view normalized = parts.normalizer.apply(raw.text, storage, budget);
+      normalized_parts.clear();
+      parts.added.split(normalized, true, parse_special, normalized_parts);
+      for (const TextPart& part : normalized_parts) {
+        if (part.id) {
+          encoder.add(*part.id);
+          continue;
+        }
+        const bool at_start =
+            raw.text.data() == text.data() && part.text.data() == normalized.data();
+        parts.pre_tokenizer.split(part.text, at_start, budget, encoder);
+      }
     }
+  } catch (const TooManyIds&) {
+    fits = false;
   }
   std::vector<std::int32_t> ids = std::move(encoder.ids);
   if (text.size() <= kLongTextBytes) parts.workspaces.give_back(std::move(workspace));
-  return parts.post_processor.apply(std::move(ids), add_special_tokens);
+  if (fits) ids = parts.post_processor.apply(std::move(ids), add_special_tokens);
+  if (!fits || ids.size() > most_ids) return std::nullopt;
+  return ids;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {

@@ -36,6 +36,12 @@ class Tokenizer {
   // this. Error(kInvalidData) when the file's expressions or normalizers run away on this text.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens,
                                    bool parse_special = true) const;
+  // The same where they are no more than `most_ids`, else nothing. Merges no more of the text than
+  // it takes to tell, however long it is.
+  std::optional<std::vector<std::int32_t>> encode_at_most(std::size_t most_ids,
+                                                          std::string_view text,
+                                                          bool add_special_tokens,
+                                                          bool parse_special = true) const;
 
   // The text of `ids`; ids without a token count for nothing. `skip_special`: special tokens too.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;

@@ -1,10 +1,13 @@
 #include "serve/openai/chat_prompt.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 
 #include "base/strings.h"
 #include "serve/api_error.h"
 #include "serve/openai/token_text.h"
+#include "text/token_trie.h"
 
 namespace moeopt::serve {
 namespace {
@@ -13,74 +16,94 @@ namespace {
 constexpr std::string_view kOpen = "\xEF\xB7\x90";
 constexpr std::string_view kClose = "\xEF\xB7\x91";
 
-void replace_all(std::string& text, std::string_view what, std::string_view with) {
-  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size()) {
-    text.replace(at, what.size(), with);
-  }
-}
-
-// Longest first, so that no spelling hides in another one's rest.
-std::vector<std::string> special_spellings(const Tokenizer& tokenizer) {
-  std::vector<std::string> spellings;
-  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    if (tokenizer.is_special(id)) spellings.emplace_back(tokenizer.id_to_token(id));
-  }
-  std::ranges::sort(spellings, std::greater<>(), &std::string::size);
-  return spellings;
-}
-
-void mark_all(OrderedJson& json, const std::vector<std::string>& spellings) {
-  if (json.is_string()) {
-    auto& text = json.get_ref<std::string&>();
-    replace_all(text, kOpen, kReplacementText);
-    replace_all(text, kClose, kReplacementText);
-    for (std::size_t at = 0; at < text.size();) {
-      const auto found = std::ranges::find_if(spellings, [&](const std::string& spelling) {
-        return std::string_view(text).substr(at).starts_with(spelling);
-      });
-      if (found == spellings.end()) {
-        ++at;
-        continue;
-      }
-      text.insert(at + found->size(), kClose);
-      text.insert(at, kOpen);
-      at += found->size() + kOpen.size() + kClose.size();
+// Marks special tokens' spellings in texts of clients, so that encode_marked() takes them for plain
+// text. Templates carry the marks through.
+class Marker {
+ public:
+  explicit Marker(const Tokenizer& tokenizer) {
+    for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+      const std::string_view spelling = tokenizer.id_to_token(id);
+      if (tokenizer.is_special(id) && !spelling.empty()) spellings_.add(spelling, 0);
     }
-    return;
   }
-  if (json.is_object() || json.is_array()) {
-    for (auto& entry : json) mark_all(entry, spellings);
+
+  // Every text of a JSON value, names of members included: templates print tools with them.
+  void mark(OrderedJson& json) const {
+    if (json.is_string()) {
+      auto& text = json.get_ref<std::string&>();
+      text = marked(std::move(text));
+    } else if (json.is_array()) {
+      for (auto& entry : json) mark(entry);
+    } else if (json.is_object()) {
+      OrderedJson::object_t members;
+      for (auto& [name, value] : json.get_ref<OrderedJson::object_t&>()) {
+        mark(value);
+        members.emplace_back(marked(name), std::move(value));  // emplace() would search it
+      }
+      json = std::move(members);
+    }
   }
-}
 
-}  // namespace
+ private:
+  std::string marked(std::string text) const {
+    for (const std::string_view mark : {kOpen, kClose}) {
+      for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos;) {
+        text.replace(at, mark.size(), kReplacementText);  // as long as it
+      }
+    }
+    auto found = spellings_.search(text, 0);
+    if (!found) return text;
+    std::string out;
+    out.reserve(text.size() + text.size() / 2);
+    std::size_t done = 0;
+    for (; found; found = spellings_.search(text, done)) {
+      out.append(text, done, found->begin - done);
+      out += kOpen;
+      out.append(text, found->begin, found->end - found->begin);
+      out += kClose;
+      done = found->end;
+    }
+    out.append(text, done);
+    return out;
+  }
 
-void mark_special(std::string& text, const Tokenizer& tokenizer) {
-  OrderedJson json = std::move(text);
-  mark_all(json, special_spellings(tokenizer));
-  text = json.get<std::string>();
-}
+  TokenTrie spellings_;
+};
 
 std::string without_marks(std::string_view text) {
-  std::string out(text);
-  replace_all(out, kOpen, "");
-  replace_all(out, kClose, "");
+  constexpr std::string_view kBegin = kOpen.substr(0, 2);  // kClose's too
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(kBegin), text.size());
+    const std::string_view rest = text.substr(end);
+    const bool is_mark = rest.starts_with(kOpen) || rest.starts_with(kClose);
+    out += text.substr(0, is_mark ? end : end + kBegin.size());
+    text.remove_prefix(std::min(text.size(), end + (is_mark ? kOpen : kBegin).size()));
+  }
   return out;
 }
 
-std::vector<std::int32_t> encode_marked(std::string_view text, const Tokenizer& tokenizer) {
+// Nothing when there are more than `most_ids`.
+std::optional<std::vector<std::int32_t>> encode_marked(std::string_view text,
+                                                       const Tokenizer& tokenizer,
+                                                       std::size_t most_ids) {
   std::vector<std::int32_t> ids;
-  bool plain = false;
-  while (!text.empty()) {
+  for (bool plain = false; !text.empty(); plain = !plain) {
     const std::size_t end = std::min(text.find(plain ? kClose : kOpen), text.size());
-    const auto part = tokenizer.encode(text.substr(0, end), /*add_special_tokens=*/false,
-                                       /*parse_special=*/!plain);
-    ids.insert(ids.end(), part.begin(), part.end());
+    if (end > 0) {
+      const auto part = tokenizer.encode_at_most(most_ids - ids.size(), text.substr(0, end),
+                                                 /*add_special_tokens=*/false,
+                                                 /*parse_special=*/!plain);
+      if (!part) return std::nullopt;
+      ids.insert(ids.end(), part->begin(), part->end());
+    }
     text.remove_prefix(std::min(text.size(), end + kOpen.size()));
-    plain = !plain;
   }
   return ids;
 }
+
+}  // namespace
 
 ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
   if (model.chat_template == nullptr) {
@@ -89,19 +112,19 @@ ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
                    "--chat-template",
                    "messages", "no_chat_template");
   }
-  const std::vector<std::string> spellings = special_spellings(*model.tokenizer);
-  mark_all(inputs.messages, spellings);
-  mark_all(inputs.tools, spellings);
+  const Marker marker(*model.tokenizer);
+  marker.mark(inputs.messages);
+  marker.mark(inputs.tools);
   OrderedJson variables = std::move(inputs.template_kwargs);
-  mark_all(variables, spellings);
+  marker.mark(variables);
   variables["messages"] = std::move(inputs.messages);
   if (!inputs.tools.is_null()) variables["tools"] = std::move(inputs.tools);
   variables["add_generation_prompt"] = inputs.add_generation_prompt;
-  ChatPrompt prompt;
+  std::optional<std::vector<std::int32_t>> ids;
+  std::string rendered;
   try {
-    const std::string rendered = model.chat_template->render(variables);
-    prompt.ids = encode_marked(rendered, *model.tokenizer);
-    prompt.text = without_marks(rendered);
+    rendered = model.chat_template->render(variables);
+    ids = encode_marked(rendered, *model.tokenizer, inputs.most_ids);
   } catch (const Error& error) {
     // The message opens with the template's path on this machine, which is nobody's business.
     std::string_view why = error.what();
@@ -114,7 +137,14 @@ ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
                    fmt::format("the chat template refuses these messages: {}", printable(why, 400)),
                    "messages", "template_error");
   }
-  return prompt;
+  if (!ids) {
+    throw ApiError(400,
+                   fmt::format("messages: have more than {} tokens, the context holds {}, prompt "
+                               "and output",
+                               inputs.most_ids, model.max_model_len),
+                   "messages", "context_length_exceeded");
+  }
+  return {.text = without_marks(rendered), .ids = *std::move(ids)};
 }
 
 }  // namespace moeopt::serve

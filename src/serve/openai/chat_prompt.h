@@ -3,9 +3,9 @@
 // template's own come out as they should.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -23,16 +23,12 @@ struct ChatInputs {
   OrderedJson tools;            // null: none
   OrderedJson template_kwargs;  // an object
   bool add_generation_prompt = true;
+  std::size_t most_ids = SIZE_MAX;
 };
 
-// ApiError(400) with what the template says of messages that it does not take, or when the model
-// has no template.
+// In time that grows as the text, and beyond `most_ids` with hardly more than rendering.
+// ApiError(400) with what the template says of messages that it does not take, when the model has
+// no template, and for a prompt of more than `most_ids`.
 ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model);
-
-// Marks the special tokens' spellings in texts of clients, so that encode_marked() takes them for
-// plain text. Templates carry the marks through.
-void mark_special(std::string& text, const Tokenizer& tokenizer);
-std::vector<std::int32_t> encode_marked(std::string_view text, const Tokenizer& tokenizer);
-std::string without_marks(std::string_view text);
 
 }  // namespace moeopt::serve

@@ -175,15 +175,10 @@ std::shared_ptr<LiveReply> start_chat(ChatRequest request, const ServedModel& mo
   if (shows_tools(request)) inputs.tools = request.tools;
   inputs.template_kwargs = std::move(request.template_kwargs);
   inputs.add_generation_prompt = request.add_generation_prompt;
+  inputs.most_ids = static_cast<std::size_t>(model.max_model_len) - 1;
   ChatPrompt prompt = make_chat_prompt(std::move(inputs), model);
   const int room = model.max_model_len - static_cast<int>(prompt.ids.size());
   if (prompt.ids.empty()) refuse_field("messages", "the template makes an empty prompt of them");
-  if (room <= 0) {
-    throw ApiError(400,
-                   fmt::format("messages: have {} tokens, the context holds {}, prompt and output",
-                               prompt.ids.size(), model.max_model_len),
-                   "messages", "context_length_exceeded");
-  }
   const OutputFormat format = output_format(request, prompt, model);
   Request made = make_request(request, model, model.max_tokens.value_or(room));
   constrain(format, model, made);

@@ -78,6 +78,14 @@ class CompletionReply final : public GenerationReply {
   std::vector<Choice> choices_;
 };
 
+[[noreturn]] void refuse_long(const std::string& path, std::string_view n,
+                              const ServedModel& model) {
+  throw ApiError(400,
+                 fmt::format("{}: has {} tokens, the context holds {}, prompt and output", path, n,
+                             model.max_model_len),
+                 path, "context_length_exceeded");
+}
+
 }  // namespace
 
 std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
@@ -85,6 +93,7 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
                                             std::shared_ptr<ServerMetrics> metrics,
                                             ReplyOptions options,
                                             std::chrono::milliseconds timeout) {
+  const std::size_t most_ids = static_cast<std::size_t>(model.max_model_len) - 1;
   std::vector<Request> requests;
   std::vector<std::string> echoes;
   for (std::size_t i = 0; i < request.prompts.size(); ++i) {
@@ -95,7 +104,9 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     made.timeout = timeout;
     std::string echo;
     if (const auto* text = std::get_if<std::string>(&request.prompts[i])) {
-      made.prompt = model.tokenizer->encode(*text, /*add_special_tokens=*/true);
+      auto ids = model.tokenizer->encode_at_most(most_ids, *text, /*add_special_tokens=*/true);
+      if (!ids) refuse_long(path, fmt::format("more than {}", most_ids), model);
+      made.prompt = *std::move(ids);
       echo = *text;
     } else {
       made.prompt = std::get<std::vector<std::int32_t>>(request.prompts[i]);
@@ -107,11 +118,8 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
       if (request.echo) echo = model.tokenizer->decode(made.prompt, request.skip_special_tokens);
     }
     if (made.prompt.empty()) refuse_field(path, "is empty");
-    if (static_cast<int>(made.prompt.size()) >= model.max_model_len) {
-      throw ApiError(400,
-                     fmt::format("{}: has {} tokens, the context holds {}, prompt and output", path,
-                                 made.prompt.size(), model.max_model_len),
-                     path, "context_length_exceeded");
+    if (made.prompt.size() > most_ids) {
+      refuse_long(path, std::to_string(made.prompt.size()), model);
     }
     if (request.logprobs) {
       made.sampling.n_logprobs = *request.logprobs;
