@@ -53,8 +53,11 @@ OrderedJson prompt_schema() {
                             {"minItems", 1},
                             {"maxItems", kMostChoices},
                             {"items", {{"oneOf", {text, ids}}}}};
-  return schema_of({{"oneOf", {text, ids, list}}},
-                   "A text, a list of token ids, or a list of either.");
+  return schema_of(
+      {{"oneOf", {text, ids, list}}},
+      "A text, a list of token ids, or a list of either. A special token's spelling in a "
+      "text becomes its id, as the prompt is the caller's own; texts of others belong "
+      "in chat messages, where it stays text.");
 }
 
 Fields<CompletionRequest> make_completion_fields() {

@@ -28,7 +28,10 @@ Fields<T> make_tokenize_fields() {
   };
   return {
       string_field<T>("model", 1024, &T::model, "A name that /v1/models lists."),
-      string_field<T>("prompt", kMostText, &T::prompt, "The text; or give messages."),
+      string_field<T>(
+          "prompt", kMostText, &T::prompt,
+          "The text; or give messages. A special token's spelling in the text becomes its id, "
+          "as in /v1/completions; in messages it stays text."),
       {"messages", chat_field("messages").schema, messages},
       {"tools", chat_field("tools").schema, tools},
       {"chat_template_kwargs", chat_field("chat_template_kwargs").schema, kwargs},
