@@ -319,6 +319,25 @@ def test_a_slow_reader_is_dropped(start):
     assert SANITIZED or most - before < 16 << 20
 
 
+def test_a_reader_that_pauses_gets_everything(server):
+    """Its stream waits in the server, is not cut, and nothing of it is lost."""
+    body = {**CHAT, "stream": True, "max_tokens": 1900, "ignore_eos": True, "stream_options": {"include_usage": True}}
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(60)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(post(json.dumps(body).encode(), "X-Request-Id: pausing"))
+        answer = b""
+        for _ in range(2):
+            answer += sock.recv(1024)
+            time.sleep(1.5)
+        answer += read_all(sock)
+    events = [line[6:] for line in answer.split(b"\n") if line.startswith(b"data: {")]
+    assert b"data: [DONE]" in answer and json.loads(events[-1])["usage"]["completion_tokens"] == 1900
+    server.idle()
+    assert " 200 " in server.log_lines("pausing")[0] and " ok" in server.log_lines("pausing")[0]
+
+
 def test_a_client_that_goes_is_cancelled(server):
     for stream in (True, False):
         body = {**CHAT, "stream": stream, "max_tokens": 1900, "ignore_eos": True, "n": 8}
