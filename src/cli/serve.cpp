@@ -75,10 +75,23 @@ std::shared_ptr<serve::ServedModel> served_model(const ServeFlags& flags, Sessio
 }
 
 // --chat-template FILE, with the special tokens of the model's own folder.
+// What `read` gives; what is wrong with the file says what it should be.
+auto read_with_hint(const char* hint, const auto& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    throw Error(error.code(), error.what(), error.hint().empty() ? hint : error.hint());
+  }
+}
+
 std::optional<LoadedChatTemplate> own_template(const ServeFlags& flags, const Session& session) {
   if (flags.chat_template.empty()) return std::nullopt;
-  const std::string source = read_file(flags.chat_template, jinja::kMaxTemplateBytes);
-  LoadedChatTemplate loaded{ChatTemplate::parse(source, flags.chat_template), std::nullopt};
+  LoadedChatTemplate loaded = read_with_hint(
+      "--chat-template is a file with a Jinja template, as in tokenizer_config.json",
+      [&]() -> LoadedChatTemplate {
+        const std::string source = read_file(flags.chat_template, jinja::kMaxTemplateBytes);
+        return {ChatTemplate::parse(source, flags.chat_template), std::nullopt};
+      });
   if (session.chat_template() != nullptr) {
     loaded.special_tokens = session.chat_template()->special_tokens;
   }
@@ -87,7 +100,10 @@ std::optional<LoadedChatTemplate> own_template(const ServeFlags& flags, const Se
 
 int serve_model(ServeFlags& flags) {
   serve::AppOptions app;
-  if (!flags.api_key_file.empty()) app.keys = serve::ApiKeys::from_file(flags.api_key_file);
+  if (!flags.api_key_file.empty()) {
+    app.keys = read_with_hint("--api-key-file has a key a line; lines with # are comments",
+                              [&] { return serve::ApiKeys::from_file(flags.api_key_file); });
+  }
   const bool open_to_all = app.keys.empty() && !is_loopback(flags.http.host);
   app.allowed_origins = flags.allowed_origins;
   app.request_timeout = to_ms(flags.request_timeout_s);

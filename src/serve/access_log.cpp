@@ -80,7 +80,9 @@ AccessLog::AccessLog(std::filesystem::path file, LogFormat format)
   descriptor_ = file_.empty() ? STDERR_FILENO : open_log(file_);
   if (descriptor_ < 0) {
     throw Error(ErrorCode::kIo,
-                fmt::format("--log-file {}: {}", file_.string(), std::strerror(errno)));
+                fmt::format("--log-file {}: {}", file_.string(), std::strerror(errno)),
+                "its folder must be there and be writable; without --log-file the log goes to "
+                "standard error");
   }
   thread_ = start_thread([this] { write_out(); });
 }

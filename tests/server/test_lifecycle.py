@@ -48,6 +48,7 @@ def test_mistakes_end_the_start_with_a_hint(folder):
             returned, error, seconds = failed_start(*arguments)
             assert returned == code, (arguments, returned, error)
             assert words in error
+            assert "hint: " in error or "Run with --help" in error, (arguments, error)
             assert seconds < 2, (arguments, seconds)
 
 

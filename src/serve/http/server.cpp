@@ -64,6 +64,10 @@ tcp::endpoint resolve(asio::io_context& io, const HttpOptions& options) {
     hint = fmt::format("another program listens there; stop it, or choose another --port");
   } else if (error == asio::error::access_denied) {
     hint = "ports below 1024 need a privilege; choose another --port";
+  } else if (error == std::errc::address_not_available) {
+    hint =
+        "--host is an address of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for all of its "
+        "own";
   }
   throw Error(
       ErrorCode::kIo,
