@@ -104,8 +104,9 @@ std::vector<HttpHeader> App::headers_for(const HttpRequest& request) const noexc
 HttpResponse App::preflight(const HttpRequest&) const {
   HttpResponse response;
   response.status = 204;
+  // NOTE: by the Fetch standard * takes in all headers (clients send their own) but authorization.
   response.headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                      {"Access-Control-Allow-Headers", "authorization, content-type, x-request-id"},
+                      {"Access-Control-Allow-Headers", "authorization, *"},
                       {"Access-Control-Max-Age", "600"}};
   return response;
 }
