@@ -18,7 +18,7 @@ struct SharedBody {
     return make_error_code(boost::system::errc::not_enough_memory);
   }
 
-  class reader {
+  class reader {  // NOLINT(readability-identifier-naming): Beast's name
    public:
     template <bool kIsRequest, class Fields>
     reader(boost::beast::http::header<kIsRequest, Fields>&, value_type& share) : share_(share) {}
