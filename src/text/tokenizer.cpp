@@ -111,6 +111,7 @@ struct Tokenizer::Parts {
   std::vector<std::string_view> texts;      // by id; data() is null where there is no token
   std::vector<std::string> decoder_inputs;  // by id
   std::vector<bool> special;                // by id
+  std::vector<std::int32_t> special_ids;    // those
   std::vector<bool> skipped;                // by id: left out of a text without special tokens
   mutable WorkspacePool workspaces;
   mutable std::once_flag trie_made;
@@ -169,6 +170,7 @@ void Tokenizer::Parts::index_ids(std::string_view where) {
     }
     const AddedToken* token = added.find(texts[at]);
     skipped[at] = token != nullptr && token->special;
+    if (special[at]) special_ids.push_back(static_cast<std::int32_t>(at));
   }
 }
 
@@ -272,6 +274,10 @@ std::optional<std::int32_t> Tokenizer::token_to_id(std::string_view token) const
 std::string_view Tokenizer::id_to_token(std::int32_t id) const {
   if (id < 0 || id >= parts_->id_end) return {};
   return parts_->texts[static_cast<std::size_t>(id)];
+}
+
+std::span<const std::int32_t> Tokenizer::special_ids() const {
+  return parts_->special_ids;
 }
 
 bool Tokenizer::is_special(std::int32_t id) const {

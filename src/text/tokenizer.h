@@ -53,6 +53,8 @@ class Tokenizer {
   std::string_view id_to_token(std::int32_t id) const;
   // Whether this is an added token marked special.
   bool is_special(std::int32_t id) const;
+  // Those that are and have a text, ascending.
+  std::span<const std::int32_t> special_ids() const;
 
   // The bytes that the token adds to a decoded text, wherever it stands; nothing for special tokens
   // and ids without a token. Error(kUnsupported) when the decoder makes them depend on their place.

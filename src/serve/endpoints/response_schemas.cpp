@@ -81,11 +81,7 @@ OrderedJson map_of(OrderedJson values) {
 }
 
 OrderedJson or_nothing(OrderedJson schema) {
-  OrderedJson either;
-  either["anyOf"] = OrderedJson::array();
-  either["anyOf"].push_back(std::move(schema));
-  either["anyOf"].push_back(of_type("null"));
-  return either;
+  return {{"anyOf", OrderedJson::array({std::move(schema), of_type("null")})}};
 }
 
 OrderedJson logprob() {
@@ -240,23 +236,19 @@ OrderedJson health() {
   loaded.push_back({"max_model_len", count()});
   loaded.push_back({"engine", engine()});
   loaded.push_back({"optimisations", list(schema_reference("Optimisation"))});
-  OrderedJson schema;
-  schema["oneOf"] = OrderedJson::array();
-  schema["oneOf"].push_back(closed(std::move(loaded)));
-  schema["oneOf"].push_back(closed(members({"loading", "draining"})));
-  return schema;
+  return {{"oneOf", OrderedJson::array(
+                        {closed(std::move(loaded)), closed(members({"loading", "draining"}))})}};
 }
 
 OrderedJson ready() {
   OrderedJson share = number();
   share["minimum"] = 0;
   share["maximum"] = 1;
-  OrderedJson schema;
-  schema["oneOf"] = OrderedJson::array();
-  schema["oneOf"].push_back(closed({{"status", one_of({"ready", "draining", "unhealthy"})}}));
-  schema["oneOf"].push_back(
-      closed({{"status", only("loading")}, {"doing", text()}, {"progress", std::move(share)}}));
-  return schema;
+  OrderedJson loading =
+      closed({{"status", only("loading")}, {"doing", text()}, {"progress", std::move(share)}});
+  return {{"oneOf",
+           OrderedJson::array({closed({{"status", one_of({"ready", "draining", "unhealthy"})}}),
+                               std::move(loading)})}};
 }
 
 OrderedJson plan() {

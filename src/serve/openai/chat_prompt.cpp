@@ -21,9 +21,9 @@ constexpr std::string_view kClose = "\xEF\xB7\x91";
 class Marker {
  public:
   explicit Marker(const Tokenizer& tokenizer) {
-    for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    for (const std::int32_t id : tokenizer.special_ids()) {
       const std::string_view spelling = tokenizer.id_to_token(id);
-      if (tokenizer.is_special(id) && !spelling.empty()) spellings_.add(spelling, 0);
+      if (!spelling.empty()) spellings_.add(spelling, 0);
     }
   }
 
