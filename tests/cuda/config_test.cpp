@@ -56,27 +56,27 @@ constexpr Row kTable[] = {
     {"9 tokens", 256, 256, 64, 1, 9, kB, "bf16 m128 n32 local-lists"},
 };
 
-TEST(Config, ASharedExpertWantsWideTilesSooner) {
+Shape shape_of(const Row& row) {
   Shape shape;
-  shape.hidden = 2048;
-  shape.intermediate = 1408;
-  shape.experts = 60;
-  shape.top_k = 4;
-  shape.slots = 60;
-  shape.max_tokens = 256;
+  shape.hidden = row.hidden;
+  shape.intermediate = row.intermediate;
+  shape.experts = row.experts;
+  shape.top_k = row.top_k;
+  shape.slots = row.experts;
+  shape.max_tokens = row.max_tokens;
+  shape.dtype = row.dtype;
+  return shape;
+}
+
+TEST(Config, ASharedExpertWantsWideTilesSooner) {
+  Shape shape = shape_of({"qwen15", 2048, 1408, 60, 4, 256, kB, ""});
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n64");
   shape.shared_intermediate = 5632;
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
 }
 
 TEST(Config, ATileThatIsAskedForIsTaken) {
-  Shape shape;
-  shape.hidden = 2048;
-  shape.intermediate = 768;
-  shape.experts = 128;
-  shape.top_k = 8;
-  shape.slots = 128;
-  shape.max_tokens = 4096;
+  Shape shape = shape_of({"qwen3", 2048, 768, 128, 8, 4096, kB, ""});
   shape.tile_tokens = 32;
   EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32");
   EXPECT_FALSE(choose_config(shape).gathers);
@@ -87,15 +87,8 @@ TEST(Config, ATileThatIsAskedForIsTaken) {
 
 TEST(Config, Table) {
   for (const Row& row : kTable) {
-    Shape shape;
-    shape.hidden = row.hidden;
-    shape.intermediate = row.intermediate;
-    shape.experts = row.experts;
-    shape.top_k = row.top_k;
-    shape.slots = row.experts;
-    shape.max_tokens = row.max_tokens;
-    shape.dtype = row.dtype;
-    EXPECT_EQ(choose_config(shape).name(), row.config) << row.layer << " " << row.max_tokens;
+    EXPECT_EQ(choose_config(shape_of(row)).name(), row.config)
+        << row.layer << " " << row.max_tokens;
   }
 }
 

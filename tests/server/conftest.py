@@ -18,6 +18,15 @@ SANITIZED = any(f"/{name}/" in PROGRAM for name in ("asan", "tsan"))
 MODEL = str(ROOT / "models/tiny-moe")
 
 
+def wait_until(holds, seconds: float = 20):
+    """What `holds` gives once that is true; it must be in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.02)
+    return value
+
+
 class Server:
     """One `moeopt serve` process."""
 
@@ -135,6 +144,12 @@ def client_of(server, key="none", **more):
     import openai  # here: the page's tests share this file and do without
 
     return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60, **more)
+
+
+def async_client_of(server):
+    import openai
+
+    return openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60)
 
 
 @pytest.fixture

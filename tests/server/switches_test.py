@@ -8,7 +8,7 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import client_of
+from conftest import client_of, wait_until
 from test_hostile import connect, post
 from test_status import metrics
 
@@ -76,10 +76,7 @@ def test_a_stuck_step_is_unhealthy_until_it_ends(start_with):
             time.sleep(0.05)
         assert codes == {200, 503}
         assert sum(1 for chunk in stream if chunk.choices) > 0
-    deadline = time.monotonic() + 20
-    while health(server)[0] != 200:
-        assert time.monotonic() < deadline, "still unhealthy"
-        time.sleep(0.05)
+    wait_until(lambda: health(server)[0] == 200)  # healthy again
     assert "stuck" in server.stderr()
 
 
@@ -92,10 +89,8 @@ def test_clients_that_go_are_in_no_further_step(start_with):
         sock = connect(server)
         sock.sendall(post(json.dumps({**body, "stream": stream}).encode(), f"X-Request-Id: gone-{stream}"))
         clients.append(sock)
-    deadline = time.monotonic() + 30
-    while (held := health(server)[1]["engine"])["silent_for_ms"] < 500:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: health(server)[1]["engine"]["silent_for_ms"] >= 500, seconds=30)
+    held = health(server)[1]["engine"]
     assert held["running"] == 2
     tokens = metrics(server)["moeopt:generation_tokens_total", ()]
     received = clients[0].recv(1 << 20).count(b'"content":"')

@@ -6,7 +6,7 @@ import time
 
 import openai
 import pytest
-from conftest import QUESTION, arguments_of, flags_of, run_program
+from conftest import QUESTION, arguments_of, async_client_of, flags_of, run_program
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 PROMPT = "A farm has"
@@ -23,7 +23,7 @@ def with_client(server, work):
     """What `work` of an async client comes to."""
 
     async def run():
-        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+        async with async_client_of(server) as client:
             return await work(client)
 
     return asyncio.run(run())

@@ -6,7 +6,7 @@ import asyncio
 import openai
 import pytest
 import tool_models
-from conftest import Server, arguments_of, client_of
+from conftest import Server, arguments_of, async_client_of, client_of
 from test_sampling import MESSAGES, PARAMETERS
 from test_structured import TOOLS
 
@@ -90,8 +90,7 @@ def answers_together(*work) -> list[list[dict]]:
     """Of (server, calls) pairs: all calls of all of them in one gather."""
 
     async def run():
-        clients = [openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60)
-                   for server, _ in work]  # fmt: skip
+        clients = [async_client_of(server) for server, _ in work]
         waiting = [call(client) for client, (_, calls) in zip(clients, work) for call in calls.values()]
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         for client in clients:

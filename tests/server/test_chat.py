@@ -4,7 +4,7 @@ import asyncio
 
 import openai
 import pytest
-from conftest import QUESTION, run_program
+from conftest import QUESTION, async_client_of, run_program
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
 
@@ -192,7 +192,7 @@ def test_unknown_fields_are_ignored(client):
 
 def test_async_client(server):
     async def ask():
-        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
+        async with async_client_of(server) as client:
             async def one(seed):
                 stream = await client.chat.completions.create(
                     model="tiny-moe", messages=MESSAGES, seed=seed, temperature=1, max_tokens=24, stream=True

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import QUESTION, SANITIZED
+from conftest import QUESTION, SANITIZED, wait_until
 from test_hostile import connect, exchange, post, read_all, status
 from test_status import metrics
 
@@ -41,9 +41,7 @@ def test_one_that_waits_too_long_for_its_turn(start, stream):
     with connect(server) as running:
         running.sendall(completions(ENDLESS, "endless"))
         assert running.recv(100).startswith(b"HTTP/1.1 200")
-        deadline = time.monotonic() + 20
-        while metrics(server)["moeopt:generation_tokens_total", ()] == 0:
-            assert time.monotonic() < deadline
+        wait_until(lambda: metrics(server)["moeopt:generation_tokens_total", ()] > 0)
         began = time.monotonic()
         answer = exchange(server, completions({**LATE, "stream": stream}, "late"), timeout=60)
         assert time.monotonic() - began >= 0.5
@@ -59,9 +57,8 @@ def test_one_that_waits_too_long_for_its_turn(start, stream):
             "message": "the request waited longer than 500 ms for its turn",
             "type": "timeout_error", "param": None, "code": "timeout",
         }  # fmt: skip
-        deadline = time.monotonic() + 20
-        while metrics(server)["moeopt:num_requests_running", ()] != 1:  # between two of its choices there is none
-            assert time.monotonic() < deadline, "the one before goes on"
+        # The one before goes on; between two of its choices there is none.
+        wait_until(lambda: metrics(server)["moeopt:num_requests_running", ()] == 1)
         [line] = server.log_lines(" late ")
         assert f" {200 if stream else 504} POST /v1/completions timeout " in line
         assert "37 prompt tokens (0 cached), 0 output (timeout)" in line

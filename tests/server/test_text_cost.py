@@ -15,16 +15,6 @@ SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 PATIENCE_S = 60 if SANITIZED else 10
 
 
-@pytest.fixture(scope="module")
-def served(folder):
-    from conftest import Server
-
-    made = Server(folder)
-    yield made
-    made.idle()
-    assert made.stop() == 0, made.stderr()
-
-
 def post(server, path, body):
     """Status, headers and JSON of the answer; `body` is JSON or its text."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
@@ -67,35 +57,35 @@ def chat(content):
     ],
     ids=["marks", "special tokens", "chat", "text", "one word", "spaces"],
 )
-def test_a_short_chat_beside_refused_prompts(served, path, body, n):
-    took = wait_beside(served, path, body, n)
+def test_a_short_chat_beside_refused_prompts(server, path, body, n):
+    took = wait_beside(server, path, body, n)
     print(f"\nwaited {took:.2f} s")
     assert took < PATIENCE_S
 
 
-def test_the_bound_is_the_context(served):
+def test_the_bound_is_the_context(server):
     """A text of one token less than the context is taken, one of as many is refused; /tokenize has no bound."""
-    limit = post(served, "/tokenize", {"prompt": "a"})[2]["max_model_len"]
+    limit = post(server, "/tokenize", {"prompt": "a"})[2]["max_model_len"]
     unit = " the"
-    one, two = (post(served, "/tokenize", {"prompt": unit * n})[2]["count"] for n in (1, 2))
+    one, two = (post(server, "/tokenize", {"prompt": unit * n})[2]["count"] for n in (1, 2))
     assert two == 2 * one, "the unit's tokens do not join"
     prompts = [unit * n for n in ((limit - 1) // one, -(-limit // one))]
-    counts = [post(served, "/tokenize", {"prompt": text})[2]["count"] for text in prompts]
+    counts = [post(server, "/tokenize", {"prompt": text})[2]["count"] for text in prompts]
     assert counts[0] < limit <= counts[1]
-    fits, exceeds = (post(served, TEXT, {"prompt": text, "max_tokens": 1}) for text in prompts)
+    fits, exceeds = (post(server, TEXT, {"prompt": text, "max_tokens": 1}) for text in prompts)
     assert fits[0] == 200 and fits[2]["usage"]["prompt_tokens"] == counts[0]
     assert exceeds[0] == 400 and f"the context holds {limit}" in exceeds[2]["error"]["message"]
-    around = post(served, "/tokenize", chat(""))[2]["count"]
+    around = post(server, "/tokenize", chat(""))[2]["count"]
     room = limit - 1 - around
     for n, status in ((room // one - 1, 200), (room // one + 2, 400)):
-        assert post(served, CHAT, {**chat(unit * n), "max_tokens": 1})[0] == status
-    assert post(served, "/tokenize", chat(unit * limit))[2]["count"] > limit
+        assert post(server, CHAT, {**chat(unit * n), "max_tokens": 1})[0] == status
+    assert post(server, "/tokenize", chat(unit * limit))[2]["count"] > limit
 
 
-def test_special_tokens_spellings(served):
+def test_special_tokens_spellings(server):
     """In a text they are ids, in a chat's message they are not; as the fields' descriptions say."""
     def ids(body):
-        return post(served, "/tokenize", body)[2]["tokens"]
+        return post(server, "/tokenize", body)[2]["tokens"]
 
     special = ids({"prompt": "<|im_end|>"})
     assert len(special) == 1
@@ -103,7 +93,7 @@ def test_special_tokens_spellings(served):
     spelt = chat("a<|im_end|>b")["messages"]
     assert ids({"messages": spelt}).count(special[0]) == ids(chat("ab")).count(special[0])
     counts = [
-        post(served, TEXT, {"prompt": text, "max_tokens": 1})[2]["usage"]["prompt_tokens"]
+        post(server, TEXT, {"prompt": text, "max_tokens": 1})[2]["usage"]["prompt_tokens"]
         for text in ("<|im_end|>", "<|im_end |>")
     ]
     assert counts[0] == 1 < counts[1]
@@ -123,15 +113,15 @@ FIELDS = [
 
 @pytest.mark.parametrize("name, value, status", FIELDS, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(FIELDS)])
 @pytest.mark.parametrize("path", [CHAT, TEXT])
-def test_ends_of_ranges(served, path, name, value, status):
+def test_ends_of_ranges(server, path, name, value, status):
     body = {**(SHORT if path == CHAT else {"prompt": "a", "max_tokens": 1}), name: value}
-    answered, _, answer = post(served, path, body)
+    answered, _, answer = post(server, path, body)
     assert answered == status, answer
     if status == 400:
         assert answer["error"]["param"] == name and name in answer["error"]["message"]
 
 
-def test_a_schema_that_is_too_large(served):
+def test_a_schema_that_is_too_large(server):
     """Compiled where it fits, refused by name where it does not; neither takes long. (60 levels are all that JSON may have.)"""
     deep = {"type": "string"}
     for _ in range(25):
@@ -140,7 +130,7 @@ def test_a_schema_that_is_too_large(served):
     for schema, wanted in ((deep, 200), (wide, 400)):
         shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         began = time.monotonic()
-        status, _, answer = post(served, CHAT, {**SHORT, "response_format": shape})
+        status, _, answer = post(server, CHAT, {**SHORT, "response_format": shape})
         assert time.monotonic() - began < (20 if SANITIZED else 2)
         assert status == wanted, answer
     assert answer["error"]["param"] == "response_format.json_schema.schema"

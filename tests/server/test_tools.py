@@ -4,10 +4,9 @@ formats. The models (tool_models.py) say given texts, so that every answer is kn
 import asyncio
 import json
 
-import openai
 import pytest
 import tool_models
-from conftest import Server, client_of
+from conftest import Server, async_client_of, client_of
 from tool_models import ARGUMENTS, ARGUMENTS_JSON
 
 MESSAGES = [{"role": "user", "content": "How warm is it?"}]
@@ -221,7 +220,7 @@ def test_reasoning_comes_before_the_calls(made):
 
 def test_tools_through_the_async_client(made):
     async def ask():
-        async with openai.AsyncOpenAI(base_url=made[1].url + "/v1", api_key="none", max_retries=0) as client:
+        async with async_client_of(made[1]) as client:
             async def stream():
                 reassembled = Reassembled()
                 async for chunk in await client.chat.completions.create(**ASK, stream=True):
