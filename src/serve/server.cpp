@@ -3,7 +3,7 @@
 namespace moeopt::serve {
 namespace {
 
-// For the last words of requests that were cut off to reach their clients.
+// For the last words of requests that were cut off, running or half sent, to reach their clients.
 constexpr std::chrono::milliseconds kFarewell{2000};
 
 }  // namespace
@@ -16,11 +16,9 @@ bool Server::shut_down(std::chrono::milliseconds grace) {
   const ServedModel* model = app_.model();
   if (model != nullptr) model->engine->drain();
   http_.drain();
-  const bool in_time = http_.wait_idle(grace);
-  if (!in_time && model != nullptr) {
-    model->engine->stop(std::chrono::milliseconds(0));
-    http_.wait_idle(kFarewell);
-  }
+  const bool in_time = http_.wait_answered(grace);
+  if (!in_time && model != nullptr) model->engine->stop(std::chrono::milliseconds(0));
+  http_.end_reading(kFarewell);
   http_.stop();
   return in_time;
 }

@@ -20,7 +20,8 @@ class Server {
   int n_connections() const { return http_.n_connections(); }
 
   // Refuses new requests, lets the running ones end for at most `grace`, then ends them with an
-  // error that their clients see, and closes. True when all of them came to their own end.
+  // error that their clients see, and closes. Requests that are not there as a whole are not waited
+  // for. True when all running ones came to their own end.
   bool shut_down(std::chrono::milliseconds grace);
 
  private:

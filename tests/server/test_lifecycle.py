@@ -1,5 +1,6 @@
 """Starting, keys, overload, draining, logs: the server as its operator meets it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import MODEL, PROGRAM, QUESTION, client_of
+from conftest import MODEL, PROGRAM, QUESTION, client_of, wait_until
+from test_hostile import connect, post, read_all
 from test_status import metrics
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
@@ -178,6 +180,66 @@ def test_drain_timeout_ends_them_with_an_error(start):
     thread.join()
     assert isinstance(results[0], openai.APIError) and "shutting down" in str(results[0])
     assert server.process.wait(20) == 0
+
+
+HALF_SENT = {
+    "half a head": b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-Half: ",
+    "half a body": post(b'{"prompt"', "Content-Length: 100"),
+    "half a chunk": post(b'40\r\n{"prompt"', "Transfer-Encoding: chunked"),
+    "a refused one": post(b'{"prompt"', "Content-Length: 999999999"),  # the server waits for its end
+}
+
+
+def half_sent(server, stack):
+    """A connection for each half of a request."""
+    sockets = {name: stack.enter_context(connect(server)) for name in HALF_SENT}
+    for name, sock in sockets.items():
+        sock.sendall(HALF_SENT[name])
+    server.get("/version")  # a later connection is answered: those before were looked at
+    return sockets
+
+
+def check_left(sockets):
+    """Who sent a head is told; the connections are closed."""
+    for name, sock in sockets.items():
+        answer = read_all(sock)
+        expected = {"half a head": b"", "a refused one": b"HTTP/1.1 413"}.get(name, b"HTTP/1.1 503")
+        assert answer.startswith(expected) and bool(answer) == bool(expected), (name, answer)
+        if expected.endswith(b"503"):
+            assert b"shutting down" in answer and b"Connection: close" in answer
+
+
+def test_half_sent_requests_do_not_hold_the_end(start):
+    server = start("--drain-timeout", "20")
+    with contextlib.ExitStack() as stack:
+        sockets = half_sent(server, stack)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - began < 0.8
+        check_left(sockets)
+    assert "were ended" not in server.stderr(), "nothing ran"
+    assert len(server.log_lines(" 503 POST ")) == 2
+
+
+def test_half_sent_requests_do_not_hold_the_end_of_the_grace_period(start):
+    server = start("--drain-timeout", "1")
+    results = []
+    with contextlib.ExitStack() as stack:
+        thread = in_background(server, results, n=8, **LONG)
+        sockets, late = half_sent(server, stack), stack.enter_context(connect(server))
+        late.sendall(HALF_SENT["half a body"])
+        server.get("/version")
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "ending" in server.stderr())
+        late.sendall(b" " * 91)  # the rest of it: read and answered as long as another one runs
+        assert b"no new requests" in read_all(late) and time.monotonic() - began < 0.9
+        assert server.process.wait(30) == 0
+        assert 1 <= time.monotonic() - began < 1.8
+        check_left(sockets)
+        thread.join()
+    assert isinstance(results[0], openai.APIError) and "shutting down" in str(results[0])
 
 
 def test_the_second_signal_ends_at_once(start):

@@ -91,6 +91,14 @@ void Connection::close_if_idle() {
   if (idle_) close();
 }
 
+void Connection::give_up_reading() {
+  if (!reading_) return;
+  // NOTE: the end of the input holds for the next read too, where one has just come to its end.
+  error_code ignored;
+  socket_.shutdown(Socket::shutdown_receive, ignored);
+  socket_.cancel(ignored);
+}
+
 void Connection::arm(std::chrono::milliseconds after) {
   expired_ = false;
   deadline_.expires_after(after);
@@ -158,14 +166,18 @@ awaitable<bool> Connection::serve_one() {
     arm(shared_.options.idle_timeout);
     const auto [error] = co_await socket_.async_wait(Socket::wait_read, kTuple);
     disarm();
-    if (error) co_return false;
+    if (error || shared_.reads_no_more) co_return false;
   }
   idle_ = false;
   ++n_requests_;
   arrived_ = Clock::now();
   Incoming incoming(shared_.bodies);
-  shared_.n_busy += 1;
+  reading_ = true;
+  shared_.n_reading += 1;
   bool go_on = co_await read_request(incoming);
+  reading_ = false;
+  if (go_on) shared_.n_busy += 1;  // before the other, so that it is never in neither
+  shared_.n_reading -= 1;
   if (go_on) {
     const bool keep_alive = incoming.keep_alive && !shared_.draining;
     Reply reply = co_await ask_handler(incoming.request);
@@ -180,8 +192,8 @@ awaitable<bool> Connection::serve_one() {
       go_on = keep_alive && record_.outcome != "client gone" && record_.outcome != "slow reader";
       live.fill(record_);
     }
+    shared_.n_busy -= 1;
   }
-  shared_.n_busy -= 1;
   record_.total = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - arrived_);
   if (record_.status != 0) shared_.handler.finished(record_);
   co_return go_on;
@@ -234,6 +246,9 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
   if (expired_) co_return co_await refuse(408, "the body did not come in time");
   if (body_error == SharedBody::no_room()) {
     co_return co_await refuse(503, "too many large requests at the same time");
+  }
+  if (body_error && shared_.reads_no_more) {
+    co_return co_await refuse(503, "shutting down before the whole request came");
   }
   if (body_error) {
     const int status = refusal_status(body_error);

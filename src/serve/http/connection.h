@@ -33,8 +33,10 @@ struct ServerShared {
   std::unordered_set<Connection*> connections;
   BodyBudget bodies;
   bool draining = false;
+  bool reads_no_more = false;  // what is half read is given up
   std::atomic<int> n_connections{0};
-  std::atomic<int> n_busy{0};  // requests being read beyond their header, or answered
+  std::atomic<int> n_reading{0};  // requests of which a byte is there, and what they are refused by
+  std::atomic<int> n_busy{0};     // requests that were read whole and are being answered
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -50,6 +52,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> run();
   // Ends it now if it waits for a request.
   void close_if_idle();
+  // Ends it soon if its request is not there as a whole; who sent a head is told.
+  void give_up_reading();
   // Ends it now, whatever it does.
   void close();
 
@@ -85,6 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::uint64_t n_requests_ = 0;
   bool expired_ = false;
   bool idle_ = true;
+  bool reading_ = false;
   bool watching_ = false;
   bool woken_ = false;
   bool client_gone_ = false;

@@ -10,6 +10,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <functional>
 #include <future>
 #include <thread>
 
@@ -73,6 +74,15 @@ tcp::endpoint resolve(asio::io_context& io, const HttpOptions& options) {
       ErrorCode::kIo,
       fmt::format("cannot listen on {} port {}: {}", options.host, options.port, error.message()),
       hint);
+}
+
+bool wait_for(const std::function<bool()>& holds, std::chrono::milliseconds at_most) {
+  const auto deadline = std::chrono::steady_clock::now() + at_most;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
 }
 
 }  // namespace
@@ -179,13 +189,18 @@ void HttpServer::drain() {
   });
 }
 
-bool HttpServer::wait_idle(std::chrono::milliseconds at_most) {
-  const auto deadline = std::chrono::steady_clock::now() + at_most;
-  while (state_->shared.n_busy > 0) {
-    if (std::chrono::steady_clock::now() >= deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return true;
+bool HttpServer::wait_answered(std::chrono::milliseconds at_most) {
+  return wait_for([&shared = state_->shared] { return shared.n_busy == 0; }, at_most);
+}
+
+bool HttpServer::end_reading(std::chrono::milliseconds at_most) {
+  asio::post(state_->shared.io, [&shared = state_->shared] {
+    shared.reads_no_more = true;
+    const std::unordered_set<Connection*> all = shared.connections;
+    for (Connection* connection : all) connection->give_up_reading();
+  });
+  return wait_for(
+      [&shared = state_->shared] { return shared.n_reading == 0 && shared.n_busy == 0; }, at_most);
 }
 
 void HttpServer::stop() {

@@ -40,8 +40,12 @@ class HttpServer {
   // From now on a connection ends with the request that is being answered, and idle ones at once.
   // New connections are still taken, for one answer each.
   void drain();
-  // Waits until no request is being answered; false when that took longer.
-  bool wait_idle(std::chrono::milliseconds at_most);
+  // Waits until no request is being answered; false when that took longer. What is still being read
+  // does not count.
+  bool wait_answered(std::chrono::milliseconds at_most);
+  // From now on a request that is not there as a whole is refused or its connection closed; waits
+  // until that is done and nothing is being answered. False when that took longer.
+  bool end_reading(std::chrono::milliseconds at_most);
   // Closes every connection and ends the threads. Replies that still live are abandoned.
   void stop();
 
