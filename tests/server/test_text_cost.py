@@ -75,6 +75,9 @@ def test_the_bound_is_the_context(server):
     fits, exceeds = (post(server, TEXT, {"prompt": text, "max_tokens": 1}) for text in prompts)
     assert fits[0] == 200 and fits[2]["usage"]["prompt_tokens"] == counts[0]
     assert exceeds[0] == 400 and f"the context holds {limit}" in exceeds[2]["error"]["message"]
+    error = post(server, CHAT, {**chat(prompts[1] + unit), "max_tokens": 1})[2]["error"]
+    same = {**exceeds[2]["error"], "param": "messages", "message": exceeds[2]["error"]["message"].replace("prompt:", "messages:")}
+    assert error == same, "both endpoints word it alike"
     around = post(server, "/tokenize", chat(""))[2]["count"]
     room = limit - 1 - around
     for n, status in ((room // one - 1, 200), (room // one + 2, 400)):

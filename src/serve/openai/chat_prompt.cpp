@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "serve/api_error.h"
+#include "serve/openai/generation_fields.h"
 #include "serve/openai/token_text.h"
 #include "text/token_trie.h"
 
@@ -137,13 +138,7 @@ ChatPrompt make_chat_prompt(ChatInputs inputs, const ServedModel& model) {
                    fmt::format("the chat template refuses these messages: {}", printable(why, 400)),
                    "messages", "template_error");
   }
-  if (!ids) {
-    throw ApiError(400,
-                   fmt::format("messages: have more than {} tokens, the context holds {}, prompt "
-                               "and output",
-                               inputs.most_ids, model.max_model_len),
-                   "messages", "context_length_exceeded");
-  }
+  if (!ids) refuse_long_prompt("messages", fmt::format("more than {}", inputs.most_ids), model);
   return {.text = without_marks(rendered), .ids = *std::move(ids)};
 }
 

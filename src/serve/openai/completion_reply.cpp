@@ -78,14 +78,6 @@ class CompletionReply final : public GenerationReply {
   std::vector<Choice> choices_;
 };
 
-[[noreturn]] void refuse_long(const std::string& path, std::string_view n,
-                              const ServedModel& model) {
-  throw ApiError(400,
-                 fmt::format("{}: has {} tokens, the context holds {}, prompt and output", path, n,
-                             model.max_model_len),
-                 path, "context_length_exceeded");
-}
-
 }  // namespace
 
 std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
@@ -105,7 +97,7 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     std::string echo;
     if (const auto* text = std::get_if<std::string>(&request.prompts[i])) {
       auto ids = model.tokenizer->encode_at_most(most_ids, *text, /*add_special_tokens=*/true);
-      if (!ids) refuse_long(path, fmt::format("more than {}", most_ids), model);
+      if (!ids) refuse_long_prompt(path, fmt::format("more than {}", most_ids), model);
       made.prompt = *std::move(ids);
       echo = *text;
     } else {
@@ -119,7 +111,7 @@ std::shared_ptr<LiveReply> start_completion(const CompletionRequest& request,
     }
     if (made.prompt.empty()) refuse_field(path, "is empty");
     if (made.prompt.size() > most_ids) {
-      refuse_long(path, std::to_string(made.prompt.size()), model);
+      refuse_long_prompt(path, std::to_string(made.prompt.size()), model);
     }
     if (request.logprobs) {
       made.sampling.n_logprobs = *request.logprobs;

@@ -92,6 +92,14 @@ void check_together(const GenerationFields& fields) {
   }
 }
 
+void refuse_long_prompt(const std::string& path, std::string_view n_tokens,
+                        const ServedModel& model) {
+  throw ApiError(400,
+                 fmt::format("{}: {} tokens, the context holds {}, prompt and output", path,
+                             n_tokens, model.max_model_len),
+                 path, "context_length_exceeded");
+}
+
 Request make_request(const GenerationFields& fields, const ServedModel& model,
                      int default_max_tokens) {
   const auto check_id = [&model](std::int64_t id, const char* path) {

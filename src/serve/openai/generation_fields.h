@@ -43,6 +43,10 @@ Fields<T> generation_fields();
 // The field at fault of a pair, where each alone is right. ApiError(400).
 void check_together(const GenerationFields& fields);
 
+// For a prompt that leaves no room for an output; `n_tokens` is a number, or "more than" one.
+[[noreturn]] void refuse_long_prompt(const std::string& path, std::string_view n_tokens,
+                                     const ServedModel& model);
+
 // The engine's request but for its prompt; `max_tokens` when the client gives none.
 Request make_request(const GenerationFields& fields, const ServedModel& model,
                      int default_max_tokens);
