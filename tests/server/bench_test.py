@@ -4,9 +4,11 @@
     MOEOPT_PROGRAM=build/release/moeopt pytest tests/server/bench_test.py
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import socket
@@ -127,6 +129,33 @@ def test_refusals_are_counted_by_kind(server, tmp_path):
     assert list(result["summary"]["errors"]) == ["http 400"]
     assert result["summary"]["errors"]["http 400"]["count"] == 3
     assert "prompt" in result["summary"]["errors"]["http 400"]["example"]
+
+
+def test_progress_is_drawn_on_a_terminal_alone(server):
+    command = [MOEOPT, "bench", "--url", server, "--concurrency", "2", "--requests", "40", "--output-tokens", "200"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while part := os.read(ours, 4096):
+                drawn += part
+        on_stdout = process.stdout.read()
+        assert process.wait(60) == 0, drawn
+    os.close(ours)
+    nothing, *bars, after = drawn.split(b"\r\x1b[K")  # each is drawn over the one before
+    assert nothing == b"" and after == b"", "and the last one is wiped"
+    shown = [re.fullmatch(rb"bench \[(=*)( *)\] +(\d+)% (\d+)/40 ended, (\d) in flight, \d+ tokens/s", bar) for bar in bars]
+    assert all(shown) and len(shown) > 1, bars
+    ended = [int(bar[4]) for bar in shown]
+    assert ended == sorted(ended) and ended[0] < ended[-1], ended
+    for bar in shown:
+        assert len(bar[1]) + len(bar[2]) == 24 and abs(len(bar[1]) - 24 * int(bar[4]) / 40) <= 0.5
+        assert abs(int(bar[3]) - 100 * int(bar[4]) / 40) <= 0.5 and int(bar[5]) <= 2
+    piped = subprocess.run(command, capture_output=True, timeout=300, check=True)
+    assert piped.stderr == b""
+    for text in (on_stdout, piped.stdout):
+        assert b"\r" not in text and b"\x1b" not in text and b"workload" in text
 
 
 def test_results_are_compared_or_not(server, tmp_path):
