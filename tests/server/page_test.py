@@ -1,6 +1,7 @@
 """The page at / in headless Chromium: against made-up servers in every state, and against the real
 one where the program can serve. Screenshots are kept in build/page/."""
 
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import pytest
 
 import chromium
 import fake_server
+from conftest import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "src/serve/page"
@@ -60,6 +62,24 @@ def serve(page):
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def chips(page):
+    """(name, chip's text, state that its colour goes by) of each optimisation."""
+    return [tuple(row) for row in page.run(
+        "[...document.querySelectorAll('#optimisations li')].map((row) => [row.querySelector('.name').innerText,"
+        " row.querySelector('.chip').innerText, row.querySelector('.chip').dataset.state])")]
+
+
+def expected_chips(optimisations):
+    """Those applied first, then those declined, then those that are off; else in the server's order."""
+    signs = {"applied": "✓ applied", "declined": "– declined", "off": "○ off"}
+    return [(row["name"], sign, row["state"]) for state, sign in signs.items() for row in optimisations if row["state"] == state]
+
+
+def json_of(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
 
 
 def ask(page, question):
@@ -111,7 +131,7 @@ def test_stop_ends_the_request(page, serve, how):
 
 @needs_chromium
 def test_figures_plan_and_reasons(page, serve):
-    serve(delay_s=0.05, words=["word"] * 60)
+    state = serve(delay_s=0.05, words=["word"] * 60)
     page.wait(IS_READY)
     ask(page, "Go")
     page.wait("Number(document.getElementById('tokens-s').textContent) > 2")
@@ -119,6 +139,8 @@ def test_figures_plan_and_reasons(page, serve):
     assert "40 live, 90 cached, 894 free of 1024 blocks" in text_of(page, "#kv-text")
     assert text_of(page, "#waiting") == "3" and text_of(page, "#prefix-hits") == "32%"
     page.wait("document.getElementById('step-ms').textContent === '12.3'")
+    health = state.health()
+    assert chips(page) == expected_chips(health["optimisations"]) and len(health["optimisations"]) == 5
     rows = page.run("[...document.querySelectorAll('#optimisations li')].map((row) => row.innerText)")
     assert len(rows) == 5 and "applied" in rows[0] and "launches counted" in rows[0]
     assert any("declined" in row and "needs a Hopper GPU" in row for row in rows)
@@ -337,7 +359,7 @@ def test_the_real_server(page):
         page.console.clear()
         page.open(f"http://127.0.0.1:{port}/")
         page.wait(IS_READY)
-        page.wait("document.querySelectorAll('.chip').length > 3")
+        wait_until(lambda: chips(page) == expected_chips(json_of(f"http://127.0.0.1:{port}/health")["optimisations"]))
         page.run("document.getElementById('temperature').value = '0'")
         page.run("document.querySelector('.example').click()")
         page.wait(IS_DONE, 60)
@@ -346,6 +368,8 @@ def test_the_real_server(page):
             page.run(f"document.getElementById('show-{shown}').click()")
             page.wait("document.getElementById('heat-readout').textContent.startsWith('4 layers × 16 experts')")
         page.wait("Number(document.getElementById('step-ms').textContent) > 0")
+        wait_until(lambda: chips(page) == expected_chips(json_of(f"http://127.0.0.1:{port}/health")["optimisations"]))
+        assert {state for _, _, state in chips(page)} >= {"applied", "declined"}
         assert "KV blocks of 16 tokens" in text_of(page, "#plan-summary")
         page.screenshot(SHOTS / "real.png")
         assert page.console == []
