@@ -26,6 +26,7 @@ constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kAheadBytes = std::size_t{64} << 10;  // of requests sent before their turn
 constexpr std::size_t kReadBytes = 4096;
 constexpr std::chrono::milliseconds kLinger{1000};
+constexpr std::chrono::milliseconds kCancelAgain{50};
 constexpr std::size_t kLingerBytes = std::size_t{1} << 20;
 
 std::string_view view(beast::string_view text) {
@@ -101,12 +102,19 @@ void Connection::give_up_reading() {
 
 void Connection::arm(std::chrono::milliseconds after) {
   expired_ = false;
+  ++armed_;
+  cancel_after(after);
+}
+
+// Again until disarm(): a read of several pieces does not see a cancel that falls between two.
+void Connection::cancel_after(std::chrono::milliseconds after) {
   deadline_.expires_after(after);
-  deadline_.async_wait([self = shared_from_this(), mine = ++armed_](const error_code& error) {
+  deadline_.async_wait([self = shared_from_this(), mine = armed_](const error_code& error) {
     if (error || mine != self->armed_) return;
     self->expired_ = true;
     error_code ignored;
     self->socket_.cancel(ignored);
+    self->cancel_after(kCancelAgain);
   });
 }
 

@@ -73,6 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // The socket's operations are cancelled `after` from now, unless disarm() comes before.
   void arm(std::chrono::milliseconds after);
+  void cancel_after(std::chrono::milliseconds after);
   void disarm();
   // Notices the client's end while nothing is expected of it; keeps what it sends ahead.
   void watch();
