@@ -45,7 +45,7 @@ LayerHandle make_layer(const LayerShape& shape, DType dtype, int max_tokens, int
   desc.intermediate = shape.intermediate;
   desc.experts = shape.experts;
   desc.top_k = shape.top_k;
-  desc.max_tokens = std::max(max_tokens, 1);
+  desc.max_tokens = max_tokens;
   desc.dtype = dtype == DType::kBf16 ? MOEOPT_BF16 : MOEOPT_FP8;
   desc.score = MOEOPT_SOFTMAX;
   desc.renormalise = shape.renormalise ? 1 : 0;
@@ -137,10 +137,11 @@ Calls::Calls(const LayerShape& shape, DType dtype, const Weights& weights, const
       weights_(weights),
       routing_(routing),
       tokens_(tokens),
+      pieces_(cut(tokens, room.pieces)),
+      max_tokens_(std::max(1, room.max_tokens > 0 ? room.max_tokens : pieces_[0].tokens)),
       given_ids_(given_ids),
       tokens_on_device_(room.on_device),
-      layer_(make_layer(shape, dtype, room.max_tokens > 0 ? room.max_tokens : tokens,
-                        room.tile_tokens)) {
+      layer_(make_layer(shape, dtype, max_tokens_, room.tile_tokens)) {
   const moeopt_moe_sizes sizes = sizes_of(layer_.get());
   if (sizes.expert_bytes != weights.sizes().expert_bytes) {
     throw std::runtime_error("the packed layout depends on max_tokens");
@@ -160,6 +161,15 @@ Calls::Calls(const LayerShape& shape, DType dtype, const Weights& weights, const
   check(moeopt_moe_init_workspace(layer_.get(), workspace_.get(), nullptr));
   plant();
   check(cudaDeviceSynchronize());
+}
+
+std::vector<Calls::Piece> Calls::cut(int tokens, int pieces) {
+  const int most = (tokens + pieces - 1) / pieces;
+  std::vector<Piece> list{{0, most}};
+  for (int first = most; first < tokens; first += most) {
+    list.push_back({first, std::min(most, tokens - first)});
+  }
+  return list;
 }
 
 // Router rows are one-hot on the first E coordinates of x, which hold 1 .. 2 for the chosen experts
@@ -203,12 +213,12 @@ void Calls::plant() {
   }
 }
 
-moeopt_moe_args Calls::args(int call) const {
+moeopt_moe_args Calls::args(int call, const Piece& piece) const {
   const int copy = routing_.calls[call].copy;
-  const std::size_t row = std::size_t{1} * call * tokens_;
+  const std::size_t row = std::size_t{1} * call * tokens_ + piece.first;
   moeopt_moe_args args{};
   args.struct_size = sizeof args;
-  args.tokens = tokens_;
+  args.tokens = piece.tokens;
   if (tokens_on_device_) args.tokens_device = tokens_device_.get();
   args.x = x_.get() + row * shape_.hidden;
   args.out = out_.get() + row * shape_.hidden;
@@ -226,8 +236,10 @@ moeopt_moe_args Calls::args(int call) const {
 }
 
 void Calls::forward(int call, cudaStream_t stream) {
-  const moeopt_moe_args own = args(call);
-  check(moeopt_moe_forward(layer_.get(), &own, stream));
+  for (const Piece& piece : pieces_) {
+    const moeopt_moe_args own = args(call, piece);
+    check(moeopt_moe_forward(layer_.get(), &own, stream));
+  }
 }
 
 StreamJob Calls::stream_job(int call) const {

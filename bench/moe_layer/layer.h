@@ -61,6 +61,7 @@ struct Room {
   int max_tokens = 0;      // 0: exactly the call's tokens
   bool on_device = false;  // the kernel reads their count from device memory
   int tile_tokens = 0;     // 0: the library's choice
+  int pieces = 1;          // a call is cut into so many launches, and the layer made for one
 };
 
 // The calls of one graph.
@@ -71,6 +72,9 @@ class Calls {
 
   int count() const { return static_cast<int>(routing_.calls.size()); }
   const char* config() const { return moeopt_moe_config(layer_.get()); }
+  int max_tokens() const { return max_tokens_; }
+  int launches_a_call() const { return static_cast<int>(pieces_.size()); }
+  std::uint64_t workspace_bytes() const { return sizes_of(layer_.get()).workspace_bytes; }
   void forward(int call, cudaStream_t stream);
   StreamJob stream_job(int call) const;
   double weight_bytes() const;  // that one call touches, on average
@@ -79,25 +83,31 @@ class Calls {
 
   // Runs every call once, with the recorder on, and holds what came out against the plan and, for
   // the first and the last token, against a plain float32 sum; then checks the library's counters
-  // against all launches so far, `timed_launches` and these. Throws std::runtime_error.
-  void verify(std::uint64_t timed_launches);
+  // against all calls so far, `timed_calls` and these. Throws std::runtime_error.
+  void verify(std::uint64_t timed_calls);
 
  private:
   struct PlannedToken {
     std::vector<int> ids;
     std::vector<float> weights;
   };
-  moeopt_moe_args args(int call) const;
+  struct Piece {
+    int first, tokens;
+  };
+  static std::vector<Piece> cut(int tokens, int pieces);  // at least one, the first the largest
+  moeopt_moe_args args(int call, const Piece& piece) const;
   void plant();
   void check_recorded(int call, const int* ids, const float* weights, const int* counts) const;
   void check_row(int call, int token) const;
-  void check_counters(std::uint64_t launches) const;
+  void check_counters(std::uint64_t calls) const;
 
   LayerShape shape_;
   DType dtype_;
   const Weights& weights_;
   Routing routing_;
   int tokens_;
+  std::vector<Piece> pieces_;
+  int max_tokens_;
   bool given_ids_, tokens_on_device_;
   LayerHandle layer_;
   DeviceArray<__nv_bfloat16> x_, out_, router_;  // each call has its own

@@ -2,8 +2,9 @@
 // of the same kind, in one run. README.md beside this says what is measured and how.
 //   moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
 //             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
-//             [--device-tokens] [--captured] [--sweep] [--neighbour launch|split|code|memory|model]
-//             [--matrix-tflops BF16,FP8] [--reps N] [--json FILE]
+//             [--device-tokens] [--captured] [--sweep] [--pieces N]
+//             [--neighbour launch|split|code|memory|model] [--matrix-tflops BF16,FP8] [--reps N]
+//             [--json FILE]
 //   moe_layer --probe [--reps N]
 //   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
 // Without --shape: every point that has a target. Exit code 0: everything ran and was right,
@@ -43,7 +44,7 @@ struct Options {
   std::optional<bool> given_ids;
   bool device_tokens = false, captured = false, sweep = false, probe = false;
   Neighbour neighbour = Neighbour::kNone;
-  int max_tokens = 0, reps = 20;
+  int max_tokens = 0, pieces = 1, reps = 20;
   MatrixRates rates;
   std::string json, trace;
 };
@@ -98,6 +99,8 @@ Options parse(int argc, char** argv) {
       options.captured = true;
     } else if (name == "--sweep") {
       options.sweep = true;
+    } else if (name == "--pieces") {
+      options.pieces = std::max(1, static_cast<int>(numbers(value()).at(0)));
     } else if (name == "--neighbour") {
       options.neighbour = parse_neighbour(value());
     } else if (name == "--max-tokens") {
@@ -161,8 +164,9 @@ Times measure(Calls& calls, Neighbour neighbour, int reps, bool& clocks_are_up) 
     calls.forward(call, s);
   });
   const int neighbours = neighbour == Neighbour::kNone ? 0 : kNeighbourKernels;
-  if (layer.nodes() != static_cast<std::size_t>(calls.count() * (1 + neighbours))) {
-    throw std::runtime_error("a forward call is more than one node of the graph");
+  if (layer.nodes() !=
+      static_cast<std::size_t>(calls.count() * (calls.launches_a_call() + neighbours))) {
+    throw std::runtime_error("a launch is more than one node of the graph");
   }
   Graph stream(calls.count(), [&](int call, cudaStream_t s) {
     launch_neighbour(neighbour, s);
@@ -218,8 +222,8 @@ class Bench {
 
   std::size_t points() const { return points_.size(); }
 
-  // The results of one token count: one, or with skewed routing or --captured two, with --sweep one
-  // a tile and the library's choice.
+  // The results of one token count: one, or with skewed routing, --captured or --pieces two, with
+  // --sweep one a tile and the library's choice.
   std::vector<Result> run(std::size_t point, bool& clocks_are_up) const {
     const auto& [tokens, routing] = points_[point];
     if (options_.captured) {
@@ -230,6 +234,14 @@ class Bench {
       captured.floor.limit = 0;
       captured.held = {own.us, kCapturedLimit};
       return {own, captured};
+    }
+    if (options_.pieces > 1) {
+      const Result whole = time(routing, tokens, options_.routing_name, {}, clocks_are_up);
+      Result cut = time(routing, tokens, "in " + std::to_string(options_.pieces) + " pieces",
+                        {.pieces = options_.pieces}, clocks_are_up);
+      cut.floor.limit = 0;
+      cut.held = {whole.us, kPiecesLimit};
+      return {whole, cut};
     }
     if (options_.sweep) return sweep(routing, tokens, clocks_are_up);
     const Room room{options_.max_tokens, options_.device_tokens};
@@ -286,8 +298,9 @@ class Bench {
     r.routing = name;
     r.given_ids = given_ids_;
     r.tokens = tokens;
-    r.max_tokens = std::max(1, room.max_tokens > 0 ? room.max_tokens : tokens);
+    r.max_tokens = calls.max_tokens();
     r.config = calls.config();
+    r.workspace_bytes = static_cast<double>(calls.workspace_bytes());
     r.us = times.layer_us;
     r.stream_us = times.stream_us;
     r.clock_mhz = times.clock_mhz;

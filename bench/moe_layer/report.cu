@@ -66,9 +66,9 @@ void print_head(const Machine& machine) {
       "kernel %.2f us\n",
       moeopt_version(), machine.gpu.c_str(), machine.multiprocessors, machine.clock_mhz,
       machine.driver.c_str(), machine.empty_us);
-  std::printf("%-9s %-5s %-16s %6s %9s | %8s %6s %8s %9s %6s %6s | %7s %6s %5s | %s\n", "shape",
+  std::printf("%-9s %-5s %-16s %6s %9s | %8s %6s %8s %9s %6s %6s | %7s %6s %5s %8s | %s\n", "shape",
               "dtype", "routing", "T", "us", "MB", "TB/s", "TFLOP/s", "stream us", "ratio", "limit",
-              "target", "beside", "MHz", "ok");
+              "target", "beside", "MHz", "MB work", "ok");
 }
 
 void print_row(const Result& r) {
@@ -76,14 +76,15 @@ void print_row(const Result& r) {
   const std::optional<double> beside = r.held ? std::optional(r.us / r.held->us) : std::nullopt;
   const bool judged = limit_of(r) || r.held;
   std::printf(
-      "%-9s %-5s %-16s %6d %9.2f | %8.1f %6.2f %8.1f %9.2f %6.3f %6s | %7s %6s %5.0f | %-3s %s\n",
+      "%-9s %-5s %-16s %6d %9.2f | %8.1f %6.2f %8.1f %9.2f %6.3f %6s | %7s %6s %5.0f %8.1f | %-3s "
+      "%s\n",
       r.shape.name.c_str(), name_of(r.dtype), routing.c_str(), r.tokens, r.us,
       r.weight_bytes * 1e-6, tb_s(r), tflop_s(r), r.stream_us, r.ratio(),
       or_dash(limit_of(r), "%.2f").c_str(),
       or_dash(r.routing == "uniform" ? target_us(r.shape, r.dtype, r.tokens) : std::nullopt, "%.0f")
           .c_str(),
-      or_dash(beside, "%.3f").c_str(), r.clock_mhz, judged ? (r.within() ? "yes" : "NO") : "-",
-      r.config.c_str());
+      or_dash(beside, "%.3f").c_str(), r.clock_mhz, r.workspace_bytes * 1e-6,
+      judged ? (r.within() ? "yes" : "NO") : "-", r.config.c_str());
   std::fflush(stdout);
 }
 
@@ -115,14 +116,15 @@ void write_json(const std::string& path, const Machine& machine,
         r.shape.top_k, r.shape.shared_intermediate, name_of(r.dtype), r.routing.c_str(),
         r.given_ids ? "true" : "false", r.tokens, r.max_tokens, r.config.c_str());
     std::fprintf(out,
-                 "\"us\": %.3f, \"stream_us\": %.3f, \"clock_mhz\": %.0f, \"weight_bytes\": %.0f, "
+                 "\"workspace_bytes\": %.0f, \"us\": %.3f, \"stream_us\": %.3f, \"clock_mhz\": "
+                 "%.0f, \"weight_bytes\": %.0f, "
                  "\"distinct_experts\": "
                  "%.2f, \"tb_s\": %.4f, \"tflop_s\": %.3f, \"ratio\": %.4f, \"limit\": %s, "
                  "\"target_us\": %s, \"held_us\": %s, \"held_limit\": %s, \"within\": %s, "
                  "\"calls\": %d, \"copies\": %d, "
                  "\"reuse_bytes\": %.0f}",
-                 r.us, r.stream_us, r.clock_mhz, r.weight_bytes, r.distinct, tb_s(r), tflop_s(r),
-                 r.ratio(), or_null(limit_of(r)).c_str(),
+                 r.workspace_bytes, r.us, r.stream_us, r.clock_mhz, r.weight_bytes, r.distinct,
+                 tb_s(r), tflop_s(r), r.ratio(), or_null(limit_of(r)).c_str(),
                  or_null(target_us(r.shape, r.dtype, r.tokens)).c_str(), or_null(held_us).c_str(),
                  or_null(held_limit).c_str(), r.within() ? "true" : "false", r.calls, r.copies,
                  r.reuse_bytes);

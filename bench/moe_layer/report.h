@@ -11,12 +11,14 @@
 namespace moeopt::bench {
 
 // What a line is held against: skewed routing against the even use of the same experts; a layer
-// made for more tokens against one made for these; the library's choice against the best tile.
+// made for more tokens against one made for these; the library's choice against the best tile; a
+// call cut into pieces, for the sake of the workspace, against the whole.
 struct Held {
   double us;
   double limit;
 };
-inline constexpr double kSkewLimit = 1.15, kCapturedLimit = 1.10, kChoiceLimit = 1.05;
+inline constexpr double kSkewLimit = 1.15, kCapturedLimit = 1.10, kChoiceLimit = 1.05,
+                        kPiecesLimit = 1.10;
 
 struct Result {
   LayerShape shape;
@@ -26,6 +28,7 @@ struct Result {
   int tokens = 0;
   int max_tokens = 0;
   std::string config;
+  double workspace_bytes = 0;
   double us = 0;
   double stream_us = 0;
   double clock_mhz = 0;     // of the multiprocessors, right behind a replay

@@ -1,6 +1,8 @@
 // Calls::verify: what keeps the benchmark from timing a layer that does not do its work. The tests
 // judge the numerics; the bounds here only have to tell a right result from a wrong one.
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <stdexcept>
@@ -66,7 +68,7 @@ void require(bool good, const std::string& what) {
 
 }  // namespace
 
-void Calls::verify(std::uint64_t timed_launches) {
+void Calls::verify(std::uint64_t timed_calls) {
   const std::size_t rows = std::size_t{1} * tokens_ * shape_.top_k;
   const std::size_t out_count = std::size_t{1} * count() * tokens_ * shape_.hidden;
   const auto ids = device_array<int>(rows);
@@ -76,15 +78,21 @@ void Calls::verify(std::uint64_t timed_launches) {
   for (int call = 0; call < count(); ++call) {
     check(cudaMemset(ids.get(), 0xff, rows * sizeof(int)));
     check(cudaMemset(weights.get(), 0xff, rows * sizeof(float)));
-    check(cudaMemset(counts.get(), 0xff, shape_.experts * sizeof(int)));
-    moeopt_moe_args own = args(call);
-    own.out_ids = ids.get();
-    own.out_weights = weights.get();
-    own.out_counts = counts.get();
-    check(moeopt_moe_forward(layer_.get(), &own, nullptr));
-    check(cudaDeviceSynchronize());
+    std::vector<int> all_counts(shape_.experts, 0);
+    for (const Piece& piece : pieces_) {
+      check(cudaMemset(counts.get(), 0xff, shape_.experts * sizeof(int)));
+      moeopt_moe_args own = args(call, piece);
+      own.out_ids = ids.get() + std::size_t{1} * piece.first * shape_.top_k;
+      own.out_weights = weights.get() + std::size_t{1} * piece.first * shape_.top_k;
+      own.out_counts = counts.get();
+      check(moeopt_moe_forward(layer_.get(), &own, nullptr));
+      check(cudaDeviceSynchronize());
+      const std::vector<int> piece_counts = to_host(counts, shape_.experts);
+      std::transform(piece_counts.begin(), piece_counts.end(), all_counts.begin(),
+                     all_counts.begin(), std::plus<>());
+    }
     check_recorded(call, to_host(ids, rows).data(), to_host(weights, rows).data(),
-                   to_host(counts, shape_.experts).data());
+                   all_counts.data());
   }
   const std::vector<float> out = to_host(out_.get(), out_count);
   for (std::size_t row = 0; row < out_count; row += shape_.hidden) {
@@ -96,7 +104,7 @@ void Calls::verify(std::uint64_t timed_launches) {
     check_row(0, 0);
     check_row(count() - 1, tokens_ - 1);
   }
-  check_counters(timed_launches + count());
+  check_counters(timed_calls + count());
 }
 
 void Calls::verify_stream(std::uint64_t replays) const {
@@ -159,16 +167,16 @@ void Calls::check_row(int call, int token) const {
           "a row is off by " + std::to_string(error));
 }
 
-void Calls::check_counters(std::uint64_t launches) const {
+void Calls::check_counters(std::uint64_t calls) const {
   moeopt_moe_counters counters{};
   check(cudaMemcpy(&counters, workspace_.get(), sizeof counters, cudaMemcpyDeviceToHost));
   const auto is = [](const char* name, std::uint64_t value, std::uint64_t expected) {
     require(value == expected, std::string("the counter ") + name + " says " +
                                    std::to_string(value) + " of " + std::to_string(expected));
   };
-  is("launches", counters.launches, launches);
-  is("tokens", counters.tokens, launches * tokens_);
-  is("rows", counters.rows, launches * tokens_ * shape_.top_k);
+  is("launches", counters.launches, calls * pieces_.size());
+  is("tokens", counters.tokens, calls * tokens_);
+  is("rows", counters.rows, calls * tokens_ * shape_.top_k);
   is("nan_tokens", counters.nan_tokens, 0);
   is("errors", counters.errors, 0);
 }
