@@ -73,6 +73,10 @@ TEST(Config, ASharedExpertWantsWideTilesSooner) {
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n64");
   shape.shared_intermediate = 5632;
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
+  shape.max_tokens = 65;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
+  shape.max_tokens = 64;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32 local-lists");
 }
 
 TEST(Config, ATileThatIsAskedForIsTaken) {

@@ -45,19 +45,20 @@ void choose_wide_gate(const Shape& shape, Config& config) {
   while (config.gate_tokens > 16 && tasks() < kTasks) config.gate_tokens /= 2;
 }
 
+// Tokens of a task; `rows`: of an expert when all are asked for equally often.
+int choose_tile(const Shape& shape, double rows) {
+  // A shared expert has all tokens: the wider the tile, the less often its weights are read.
+  if (shape.shared()) return rows <= 12 && shape.max_tokens <= 64 ? 32 : 128;
+  return rows <= 12 ? 32 : rows <= 28 ? 64 : 128;
+}
+
 }  // namespace
 
 Config choose_config(const Shape& shape) {
-  // Rows that an expert gets when every expert is asked for equally often.
   const double rows = 1.0 * shape.max_tokens * shape.top_k / shape.experts;
   Config config{};
   config.variant.dtype = shape.dtype;
-  // A shared expert has all tokens: the wider the tile, the less often its weights are read.
-  const double few = shape.shared() ? 12 : 28;
-  config.variant.n_max = shape.tile_tokens > 0 ? shape.tile_tokens
-                         : rows <= 12          ? 32
-                         : rows <= few         ? 64
-                                               : 128;
+  config.variant.n_max = shape.tile_tokens > 0 ? shape.tile_tokens : choose_tile(shape, rows);
   config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
   const bool halves =
       shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape);
