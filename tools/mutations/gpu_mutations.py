@@ -26,6 +26,7 @@ QUANTISE = FOLDER + "quantise.cuh"
 ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
 ROUTE_TEAMS = FOLDER + "route_teams.cuh"
+SPECULATION = FOLDER + "speculation.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
 ADD = """sum[2 * j] += weight * low_bf16(two[j]);
@@ -268,6 +269,11 @@ ORDER = [
              "return tokens >= 0 && tokens <= p.max_tokens ? tokens : p.max_tokens;"),
     Mutation("counts of experts without rows left as they were", PRODUCER,
              "p_.out_counts[slot] = 0;", ";"),
+    Mutation("speculated weights given before they are there", SPECULATION, "settle(); const int stages = asked_;",
+             "const int stages = asked_;"),
+    Mutation("a wrong guess taken for the task", SPECULATION, "return right ? stages : 0;", "return stages;"),
+    Mutation("another unit's weights speculated", SPECULATION, "const int tile = rank % units * T::kMTiles;",
+             "const int tile = (rank + 1) % units * T::kMTiles;"),
     Mutation("rows counted twice", PUBLISHER, "static_cast<unsigned long long>(info.rows));",
              "static_cast<unsigned long long>(2 * info.rows));"),
 ]

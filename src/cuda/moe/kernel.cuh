@@ -24,6 +24,7 @@ __device__ void init_barriers(SharedState<T>& s) {
     mbarrier_init(s.tokens_full[i], T::kLoaderLanes);
     mbarrier_init(s.tokens_empty[i], kConsumerWarps * kArrivingLanes);
   }
+  mbarrier_init(s.speculated, 1);
   for (int i = 0; i < T::kTaskSlots; ++i) {
     mbarrier_init(s.task_full[i], 1);
     mbarrier_init(s.task_rows[i], 32);

@@ -6,6 +6,7 @@
 
 #include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
+#include "cuda/moe/speculation.cuh"
 
 namespace moeopt::cuda::moe {
 
@@ -67,6 +68,7 @@ class Producer {
         s_(s),
         run_(s.run),
         lane_(static_cast<int>(threadIdx.x) % 32),
+        speculation_(p, s),
         trace_(TraceRole::kProducer, threadIdx.x == 0) {}
 
   __device__ void work() {
@@ -79,10 +81,11 @@ class Producer {
       if (lane_ == 0) ticket = run_tasks(ticket, limit);
       if (routed) break;
       ticket = __shfl_sync(kAllLanes, ticket, 0);
-      limit = schedule();
+      limit = schedule(static_cast<int>(ticket - limit));
       trace_.stamp(TracePhase::kWaited);
     }
     if (lane_ != 0) return;
+    speculation_.settle();
     tell({.task = {TaskKind::kEnd, 0, 0, 0}});
     trace_.stamp(TracePhase::kEnd);
     trace_.stamp_wall();
@@ -120,9 +123,34 @@ class Producer {
         ticket = draw();
         continue;
       }
+      take(stream, speculation_.stages_of(task));
       ticket = stream_and_draw(stream, T::kImages ? 3 : T::kBlocks);
     }
     return ticket;
+  }
+
+  // Whether this launch has what speculation needs: experts that all probably have tokens, and a
+  // weight ring that neither a shared expert nor a wide gate task uses. Then it also waits for this
+  // block's gate task, whose loads go first.
+  __device__ bool may_speculate() {
+    const Launch& launch = run_.launch;
+    if (launch.tokens * p_.top_k < p_.experts_total || launch.shared_units1 > 0 ||
+        p_.gate_rows > kGateRows) {
+      return false;
+    }
+    wait_for_task(2);
+    return true;
+  }
+
+  // Gives `stages` of the ring, which are filled, to a stream.
+  __device__ void take(Stream& stream, int stages) {
+#pragma unroll 1
+    for (; stages > 0; --stages) {
+      mbarrier_arrive(s_.full[weights_.stage]);
+      stream.from += kStageBytes * T::kBlocks;
+      stream.blocks -= T::kBlocks;
+      weights_.advance();
+    }
   }
 
   // Asks for all of a stream and draws the next ticket when `last` blocks are left.
@@ -152,8 +180,13 @@ class Producer {
                         : kind == TaskKind::kDispatch
                             ? T::kImages && run_.launch.dispatch_tiles <= blocks
                             : T::kImages && kind == TaskKind::kGate;
+    wait_for_task(itself ? 1 : 2);
+  }
+
+  // Until the last task told, or with `back` = 2 the one before it, is done.
+  __device__ void wait_for_task(int back) {
     // NOTE: before the first task the phase is one that a fresh barrier has behind it.
-    int stage = tasks_.stage - (itself ? 1 : 2);
+    int stage = tasks_.stage - back;
     std::uint32_t phase = tasks_.phase;
     if (stage < 0) {
       stage += T::kTaskSlots;
@@ -166,8 +199,9 @@ class Producer {
     return static_cast<std::uint32_t>(atomicAdd(p_.ticket, 1ull));
   }
 
-  // Returns the number of tickets that are tasks.
-  __device__ std::uint32_t schedule() {
+  // Returns the number of tickets that are tasks. `rank`: of this block's next ticket among the
+  // routed ones.
+  __device__ std::uint32_t schedule(int rank) {
     const Launch& launch = run_.launch;
     if (launch.tokens == 0) {
       if (run_.first) report_counts(0);
@@ -176,12 +210,24 @@ class Producer {
     if (T::kLocalLists && producer_lists(p_, run_)) {
       list_entries();
     } else if (T::kLocalLists && p_.local_lists) {
-      if (lane_ == 0) tell({.task = {TaskKind::kList, 0, 0, 0}});
+      if (lane_ == 0) {
+        tell({.task = {TaskKind::kList, 0, 0, 0}});
+        if (may_speculate()) {
+          speculation_.ask(rank, [](SharedState<T>& s) { return mbarrier_test(s.counted, 0); });
+        }
+      }
+      __syncwarp();
       mbarrier_wait(s_.counted, 0, "this block's counts");
       build_schedule(s_, p_.slots, lane_, [&](int slot) { return s_.tile_start[slot]; });
       mbarrier_arrive(s_.planned);
     } else {
       if (lane_ == 0) {
+        if (may_speculate()) {
+          speculation_.ask(rank, [](SharedState<T>& s) {
+            return load_acquire(&s.run.set->routed) >=
+                   static_cast<std::uint32_t>(s.run.launch.dispatch_tiles);
+          });
+        }
         wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
                        "routes");
       }
@@ -354,6 +400,7 @@ class Producer {
   SharedState<T>& s_;
   const Run& run_;
   int lane_;
+  Speculation<T> speculation_;
   int hint_ = 0;
   Cursor<T::kTaskSlots> tasks_;
   Cursor<T::kWeightStages> weights_;

@@ -58,6 +58,19 @@ __device__ inline bool mbarrier_try_wait(Mbarrier& bar, std::uint32_t parity) {
   return done != 0;
 }
 
+// The same without waiting at all.
+__device__ inline bool mbarrier_test(Mbarrier& bar, std::uint32_t parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(done)
+      : "r"(shared_address(&bar)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
 // --- copies ------------------------------------------------------------------------------------
 
 // `bytes` (a multiple of 16) of global memory into shared memory by the copy engine; `bar` is told.

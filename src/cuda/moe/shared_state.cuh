@@ -210,6 +210,7 @@ struct alignas(1024) SharedState {
   Mbarrier empty[T::kWeightStages];          // consumer warps (publisher, or a loader for it)
   Mbarrier tokens_full[T::kTokenBarriers];   // kLoaderLanes
   Mbarrier tokens_empty[T::kTokenBarriers];  // consumer warps
+  Mbarrier speculated;                       // producer's expect_tx, stage after stage
   Mbarrier task_full[T::kTaskSlots];         // producer
   Mbarrier task_rows[T::kTaskSlots];         // the first loader's lanes: y_row is written
   Mbarrier task_stored[T::kTaskSlots];       // consumer warps: done with the task, results stored
