@@ -91,6 +91,10 @@ __device__ inline void bulk_copy_once(void* to, const void* from, std::uint32_t 
       "l"(from), "r"(bytes), "r"(shared_address(&bar)), "l"(policy)
       : "memory");
 }
+// `bytes` (a multiple of 16) of global memory into the second-level cache; nobody is told.
+__device__ inline void bulk_prefetch(const void* from, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ inline std::uint64_t evict_first_policy() {
   std::uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));

@@ -38,6 +38,9 @@ class Speculation {
   }
 
  private:
+  static constexpr int kAhead = 8;    // stages in the cache, beyond the ring
+  static constexpr int kPace = 1100;  // cycles a stage: somewhat faster than the memory brings it
+
   // One stage at a time, about what keeps the memory busy: 26 MB at once would be 4 us that the
   // loads of the routing queue for. Not inlined, to keep its code out of the producer's own.
   template <typename Known>
@@ -53,8 +56,8 @@ class Speculation {
     const std::uint64_t tile_bytes = std::uint64_t{kStageBytes} * layout.blocks1();
     const std::byte* from =
         p.experts + static_cast<std::uint64_t>(slot) * p.expert_stride + layout.stage1(tile, 0);
-    // The last stage of the task is left: it may be half a one.
-    const int most = min(T::kWeightStages, ceil_div(layout.blocks1(), T::kBlocks) - 1);
+    const int stages = ceil_div(layout.blocks1(), T::kBlocks);
+    const int most = min(T::kWeightStages, stages - 1);  // the last one may be half a one
     int asked = 0;
 #pragma unroll 1
     while (asked < most && !known(s)) {
@@ -68,6 +71,21 @@ class Speculation {
       }
       from += bytes;
       ++asked;
+    }
+    // The ring is full. On into the cache; not where tokens are routed through the workspace, which
+    // then takes longer than the weights gain.
+    const int end = p.local_lists ? min(most + kAhead, stages) : 0;
+    long long next = clock64();
+#pragma unroll 1
+    for (int stage = asked; stage < end && !known(s);) {
+      if (clock64() < next) continue;
+      next += kPace;
+      const int left = (layout.blocks1() - stage * T::kBlocks) * kStageBytes;
+      const std::uint32_t some = min(bytes, static_cast<std::uint32_t>(left));
+      bulk_prefetch(from, some);
+      if (two) bulk_prefetch(from + tile_bytes, some);
+      from += bytes;
+      ++stage;
     }
     return asked;
   }
