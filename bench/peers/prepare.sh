@@ -1,8 +1,9 @@
 #!/bin/sh
 # Packs the peers for a GPU host without network: vLLM's Python code, unmodified, and the machine code
 # of its two operator libraries and of DeepGEMM that Hopper runs (thin_fatbin.py), 23 MB in all.
-#   prepare.sh [--engine] OUT_DIR [WHEEL_DIR]     # WHEEL_DIR: keeps the downloaded wheels (300 MB)
+#   prepare.sh [--engine|--server] OUT_DIR [WHEEL_DIR]     # WHEEL_DIR: keeps the downloaded wheels (300 MB)
 # --engine: also what vLLM's engine imports, and FlashAttention 3 for Hopper, 40 MB in all (bench/plugins).
+# --server: and what its API server imports, 47 MB in all.
 # On the host (Python 3.12, torch 2.11 for CUDA 13, triton 3.6, transformers 5.17, nvcc):
 #   mkdir -p /tmp/site && tar -xJf OUT_DIR/peers.tar.xz -C /tmp/site
 #   PYTHONPATH=/tmp/site python3 bench/peers/run.py --lib libmoeopt.so
@@ -10,11 +11,13 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 requirements="-r $here/requirements.txt"
 thinned="_C_stable_libtorch _moe_C_stable_libtorch"
-if [ "$1" = --engine ]; then
-  shift
+case $1 in --engine | --server)
   requirements="$requirements -r $here/requirements-engine.txt"
   thinned="$thinned vllm_flash_attn/_vllm_fa3_C"
-fi
+  [ "$1" = --engine ] || requirements="$requirements -r $here/requirements-server.txt"
+  shift
+  ;;
+esac
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 work=$(mktemp -d)
