@@ -49,7 +49,7 @@ void Mailbox::push(Letter letter) {
     letters_.push_back(std::move(letter));
     if (held_bytes_ > limit_bytes_) {
       overflowed_ = true;
-      letters_ = {};
+      std::vector<Letter>().swap(letters_);  // NOTE: `letters_ = {}` would keep the memory
     }
     const bool due = overflowed_ || (!told_ && (ends || !only_at_end_));
     if (!due || !wake_) return;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <string>
 
 namespace moeopt::serve {
 namespace {
@@ -50,6 +52,41 @@ TEST(BodyBudget, RefusesWhatDoesNotFitAndKeepsWhatDoes) {
   first.drop();
   EXPECT_EQ(budget.used(), 40'000U);
   EXPECT_TRUE(first.append(std::string(60'000, 'c')));
+}
+
+TEST(BodyBudget, TheOneThatCameNoFurtherForTheLongestTimeGivesWay) {
+  BodyBudget budget(200'000, std::chrono::seconds(0));
+  BodyShare first(budget), second(budget), third(budget);
+  int told = 0;
+  first.on_give_way([&] { told += 1; });
+  second.on_give_way([&] { told += 10; });
+  EXPECT_TRUE(first.append(std::string(60'000, 'a')));
+  EXPECT_TRUE(second.append(std::string(60'000, 'b')));
+  EXPECT_TRUE(first.append(std::string(10'000, 'a'))) << "64 KiB are there: behind the second now";
+  EXPECT_TRUE(third.append(std::string(50'000, 'c')));
+  EXPECT_EQ(told, 10);
+  EXPECT_TRUE(second.gave_way());
+  EXPECT_FALSE(second.append("b"));
+  EXPECT_FALSE(first.gave_way());
+  EXPECT_EQ(first.take_text(), std::string(60'000, 'a') + std::string(10'000, 'a'));
+}
+
+TEST(BodyBudget, AWholeTextDoesNotGiveWay) {
+  BodyBudget budget(100'000, std::chrono::seconds(0));
+  BodyShare whole(budget), late(budget);
+  EXPECT_TRUE(whole.append(std::string(60'000, 'a')));
+  const std::string text = whole.take_text();
+  EXPECT_FALSE(late.append(std::string(60'000, 'b')));
+  EXPECT_FALSE(whole.gave_way());
+  EXPECT_FALSE(late.append(std::string(100'001, 'b'))) << "more than there is at all";
+}
+
+TEST(BodyBudget, WhoComesFastEnoughDoesNotGiveWay) {
+  BodyBudget budget(100'000, std::chrono::hours(1));
+  BodyShare first(budget), second(budget);
+  EXPECT_TRUE(first.append(std::string(60'000, 'a')));
+  EXPECT_FALSE(second.append(std::string(60'000, 'b')));
+  EXPECT_FALSE(first.gave_way());
 }
 
 }  // namespace

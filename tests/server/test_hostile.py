@@ -208,6 +208,24 @@ def test_bodies_that_are_sent_are_bounded(start, encoding):
     assert got == 200
 
 
+def test_large_bodies_that_stall_give_way(start):
+    """All that bodies may hold is held by clients that send no more; others get in all the same."""
+    server = start()
+    held = []
+    for _ in range(40):
+        held.append(connect(server, timeout=0.2))
+        try:
+            held[-1].sendall(post(b" " * ((8 << 20) - 64), f"Content-Length: {8 << 20}"))
+        except OSError:
+            pass  # refused in the middle of it
+    time.sleep(1.1)
+    body = json.dumps({**CHAT, "max_tokens": 2}).encode() + b" " * (1 << 20)
+    assert [status(exchange(server, post(body))) for _ in range(12)] == [200] * 12
+    assert any(b"this one came slowest" in read_all(sock) for sock in held)
+    for sock in held:
+        sock.close()
+
+
 def test_chunked_bodies(server):
     body = json.dumps({**CHAT, "max_tokens": 2}).encode()
     parts = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"

@@ -248,9 +248,14 @@ awaitable<bool> Connection::read_request(Incoming& incoming) {
     if (!co_await write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
   arm(shared_.options.body_timeout);
+  incoming.body.on_give_way([this] { cancel_after(std::chrono::milliseconds(0)); });
   const auto [body_error, m] = co_await http::async_read(socket_, buffer_, parser, kTuple);
   disarm();
   if (expired_ || body_error) incoming.body.drop();  // before the client is waited for
+  if (incoming.body.gave_way()) {
+    co_return co_await refuse(503,
+                              "too many large requests at the same time; this one came slowest");
+  }
   if (expired_) co_return co_await refuse(408, "the body did not come in time");
   if (body_error == SharedBody::no_room()) {
     co_return co_await refuse(503, "too many large requests at the same time");
