@@ -63,6 +63,18 @@ def test_a_short_chat_beside_refused_prompts(server, path, body, n):
     assert took < PATIENCE_S
 
 
+def test_a_short_chat_passes_long_texts(server):
+    """/tokenize has no bound: each text takes most of a second of the one thread that requests are worked on."""
+    text = json.dumps({"prompt": "the cat sat. " * 576_000}).encode()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        long = [pool.submit(post, server, "/tokenize", text) for _ in range(8)]
+        time.sleep(0.3)
+        assert post(server, CHAT, SHORT)[0] == 200
+        before = sum(answer.done() for answer in long)
+        assert [answer.result()[0] for answer in long] == [200] * 8
+    assert before <= 4, "those that were there first, and waited, went first"
+
+
 def test_the_bound_is_the_context(server):
     """A text of one token less than the context is taken, one of as many is refused; /tokenize has no bound."""
     limit = post(server, "/tokenize", {"prompt": "a"})[2]["max_model_len"]

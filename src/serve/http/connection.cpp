@@ -282,14 +282,14 @@ awaitable<Reply> Connection::ask_handler(const HttpRequest& request) {
   auto reply = std::make_shared<std::optional<Reply>>();
   // NOTE: `self` goes back with the reply: the last one to let go ends the connection, which is for
   // the I/O thread alone.
-  asio::post(
-      shared_.workers, [&shared = shared_, self = shared_from_this(), reply, &request]() mutable {
-        Reply made = shared.handler.handle(request);
-        asio::post(shared.io, [self = std::move(self), reply, made = std::move(made)]() mutable {
-          *reply = std::move(made);
-          self->wake();
-        });
-      });
+  shared_.workers.post(request.body.size(), [&shared = shared_, self = shared_from_this(), reply,
+                                             &request]() mutable {
+    Reply made = shared.handler.handle(request);
+    asio::post(shared.io, [self = std::move(self), reply, made = std::move(made)]() mutable {
+      *reply = std::move(made);
+      self->wake();
+    });
+  });
   while (!*reply) co_await wait_for_wake();
   co_return *std::move(*reply);
 }

@@ -7,7 +7,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 
 #include "serve/http/body_budget.h"
 #include "serve/http/server.h"
+#include "serve/http/work_queue.h"
 
 namespace moeopt::serve {
 
@@ -29,7 +29,7 @@ struct ServerShared {
   HttpOptions options;
   HttpHandler& handler;
   boost::asio::io_context io{1};
-  boost::asio::thread_pool workers{1};
+  WorkQueue workers;
   std::unordered_set<Connection*> connections;
   BodyBudget bodies;
   bool draining = false;

@@ -178,7 +178,7 @@ void HttpServer::start() {
   });
   asio::co_spawn(
       state.shared.io, [&state] { return state.accept(); }, asio::detached);
-  asio::post(state.shared.workers, [] { ::pthread_setname_np(::pthread_self(), "http-worker"); });
+  state.shared.workers.post(0, [] { ::pthread_setname_np(::pthread_self(), "http-worker"); });
 }
 
 void HttpServer::drain() {
