@@ -178,6 +178,17 @@ def test_announced_bodies_take_nothing_from_others(server):
         sock.close()
 
 
+def send_large(server, raw):
+    """A socket on which `raw` was sent, or as much as the server took before it refused; reads wait little."""
+    sock = connect(server, timeout=60)
+    try:
+        sock.sendall(raw)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    sock.settimeout(0.2)
+    return sock
+
+
 @pytest.mark.parametrize("encoding", (f"Content-Length: {8 << 20}", "Transfer-Encoding: chunked"))
 def test_bodies_that_are_sent_are_bounded(start, encoding):
     server = start()
@@ -187,11 +198,7 @@ def test_bodies_that_are_sent_are_bounded(start, encoding):
         data = b"%x\r\n" % len(data) + data
     held = []
     for _ in range(48):
-        held.append(connect(server, timeout=0.2))
-        try:
-            held[-1].sendall(post(data, encoding))
-        except OSError:
-            pass  # refused in the middle of it
+        held.append(send_large(server, post(data, encoding)))
         most = max(most, server.rss_bytes() - before)
     answers = [read_all(sock) for sock in held]
     refused = [answer for answer in answers if answer]
@@ -211,13 +218,8 @@ def test_bodies_that_are_sent_are_bounded(start, encoding):
 def test_large_bodies_that_stall_give_way(start):
     """All that bodies may hold is held by clients that send no more; others get in all the same."""
     server = start()
-    held = []
-    for _ in range(40):
-        held.append(connect(server, timeout=0.2))
-        try:
-            held[-1].sendall(post(b" " * ((8 << 20) - 64), f"Content-Length: {8 << 20}"))
-        except OSError:
-            pass  # refused in the middle of it
+    data = post(b" " * ((8 << 20) - 64), f"Content-Length: {8 << 20}")
+    held = [send_large(server, data) for _ in range(40)]
     time.sleep(1.1)
     body = json.dumps({**CHAT, "max_tokens": 2}).encode() + b" " * (1 << 20)
     assert [status(exchange(server, post(body))) for _ in range(12)] == [200] * 12
