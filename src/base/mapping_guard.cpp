@@ -2,10 +2,12 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
@@ -49,9 +51,12 @@ void on_bus_error(int /*signal*/, siginfo_t* info, void* /*context*/) {
     // All that follows is past the end as well.
     const std::uintptr_t begin = address / page_bytes * page_bytes;
     const std::uintptr_t end = mapping->end.load(std::memory_order_acquire);
-    void* const zeros = ::mmap(reinterpret_cast<void*>(begin), end - begin, PROT_READ,
-                               MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (zeros != MAP_FAILED) {
+    // NOTE: the call of the system itself. A sanitizer takes mmap for a write to the pages, which
+    // other threads may be reading: they find zeros, or come here as well.
+    const long zeros =
+        ::syscall(SYS_mmap, begin, end - begin, long{PROT_READ},
+                  long{MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE}, -1L, 0L);
+    if (zeros != -1) {
       if (!mapping->cut.exchange(true)) cut_mappings.fetch_add(1);
       errno = saved_errno;
       return;
