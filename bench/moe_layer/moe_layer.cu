@@ -201,6 +201,13 @@ Times measure(Calls& calls, Neighbour neighbour, int reps, bool& clocks_are_up) 
   return {median(layer_us), median(stream_us), median(clocks)};
 }
 
+// Judged by that alone, not by the stream.
+Result held_to(Result result, const Held& held) {
+  result.floor.limit = 0;
+  result.held = held;
+  return result;
+}
+
 // One (shape, dtype) with its weights on the device, and the token counts to run it at.
 class Bench {
  public:
@@ -229,19 +236,15 @@ class Bench {
     if (options_.captured) {
       const int most = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(1, tokens))));
       const Result own = time(routing, tokens, options_.routing_name, {}, clocks_are_up);
-      Result captured = time(routing, tokens, "made for " + std::to_string(most),
-                             {.max_tokens = most, .on_device = true}, clocks_are_up);
-      captured.floor.limit = 0;
-      captured.held = {own.us, kCapturedLimit};
-      return {own, captured};
+      const Result captured = time(routing, tokens, "made for " + std::to_string(most),
+                                   {.max_tokens = most, .on_device = true}, clocks_are_up);
+      return {own, held_to(captured, {own.us, kCapturedLimit})};
     }
     if (options_.pieces > 1) {
       const Result whole = time(routing, tokens, options_.routing_name, {}, clocks_are_up);
-      Result cut = time(routing, tokens, "in " + std::to_string(options_.pieces) + " pieces",
-                        {.pieces = options_.pieces}, clocks_are_up);
-      cut.floor.limit = 0;
-      cut.held = {whole.us, kPiecesLimit};
-      return {whole, cut};
+      const Result cut = time(routing, tokens, "in " + std::to_string(options_.pieces) + " pieces",
+                              {.pieces = options_.pieces}, clocks_are_up);
+      return {whole, held_to(cut, {whole.us, kPiecesLimit})};
     }
     if (options_.sweep) return sweep(routing, tokens, clocks_are_up);
     const Room room{options_.max_tokens, options_.device_tokens};
@@ -251,10 +254,8 @@ class Bench {
     // Skewed routing is held against the even use of the same experts, not against the stream.
     const Result even = time(evened(routing, shape_, tokens, kRoutingSeed), tokens,
                              "even, " + options_.routing_name, room, clocks_are_up);
-    Result skewed = time(routing, tokens, options_.routing_name, room, clocks_are_up);
-    skewed.floor.limit = 0;
-    skewed.held = {even.us, kSkewLimit};
-    return {even, skewed};
+    const Result skewed = time(routing, tokens, options_.routing_name, room, clocks_are_up);
+    return {even, held_to(skewed, {even.us, kSkewLimit})};
   }
 
  private:
@@ -277,9 +278,8 @@ class Bench {
       results.back().floor.limit = 0;
       best = std::min(best, results.back().us);
     }
-    results.push_back(time(routing, tokens, "the choice", {}, clocks_are_up));
-    results.back().floor.limit = 0;
-    results.back().held = {best, kChoiceLimit};
+    const Result choice = time(routing, tokens, "the choice", {}, clocks_are_up);
+    results.push_back(held_to(choice, {best, kChoiceLimit}));
     return results;
   }
 

@@ -129,17 +129,18 @@ class Producer {
     return ticket;
   }
 
-  // Whether this launch has what speculation needs: experts that all probably have tokens, and a
-  // weight ring that neither a shared expert nor a wide gate task uses. Then it also waits for this
-  // block's gate task, whose loads go first.
-  __device__ bool may_speculate() {
+  // Asks for likely weights until known(s), where all experts probably have tokens and neither a
+  // shared expert nor a wide gate task uses the weight ring. The loads of this block's gate task go
+  // first.
+  template <typename Known>
+  __device__ void speculate(int rank, Known known) {
     const Launch& launch = run_.launch;
     if (launch.tokens * p_.top_k < p_.experts_total || launch.shared_units1 > 0 ||
         p_.gate_rows > kGateRows) {
-      return false;
+      return;
     }
     wait_for_task(2);
-    return true;
+    speculation_.ask(rank, known);
   }
 
   // Gives `stages` of the ring, which are filled, to a stream.
@@ -212,9 +213,7 @@ class Producer {
     } else if (T::kLocalLists && p_.local_lists) {
       if (lane_ == 0) {
         tell({.task = {TaskKind::kList, 0, 0, 0}});
-        if (may_speculate()) {
-          speculation_.ask(rank, [](SharedState<T>& s) { return mbarrier_test(s.counted, 0); });
-        }
+        speculate(rank, [](SharedState<T>& s) { return mbarrier_test(s.counted, 0); });
       }
       __syncwarp();
       mbarrier_wait(s_.counted, 0, "this block's counts");
@@ -222,12 +221,10 @@ class Producer {
       mbarrier_arrive(s_.planned);
     } else {
       if (lane_ == 0) {
-        if (may_speculate()) {
-          speculation_.ask(rank, [](SharedState<T>& s) {
-            return load_acquire(&s.run.set->routed) >=
-                   static_cast<std::uint32_t>(s.run.launch.dispatch_tiles);
-          });
-        }
+        speculate(rank, [](SharedState<T>& s) {
+          return load_acquire(&s.run.set->routed) >=
+                 static_cast<std::uint32_t>(s.run.launch.dispatch_tiles);
+        });
         wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
                        "routes");
       }
