@@ -375,22 +375,11 @@ class Producer {
     const auto bytes = static_cast<std::uint32_t>(kStageBytes * taken);
     Mbarrier& full = s_.full[weights_.stage];
     mbarrier_arrive_expect(full, bytes * stream.tiles);
-    std::byte* to = s_.weights[weights_.stage];
-    copy(to, stream.from, bytes, full, stream.once);
-    if (T::kMTiles > 1 && stream.tiles > 1) {
-      copy(to + kStageBytes, stream.from + stream.tile_bytes, bytes, full, stream.once);
-    }
+    copy_stage<T>(s_.weights[weights_.stage], stream.from, stream.tile_bytes, stream.tiles, bytes,
+                  stream.once, full);
     stream.from += bytes;
     stream.blocks -= taken;
     weights_.advance();
-  }
-  __device__ void copy(void* to, const std::byte* from, std::uint32_t bytes, Mbarrier& full,
-                       bool once) const {
-    if (once) {
-      bulk_copy_once(to, from, bytes, full, evict_first_policy());
-    } else {
-      bulk_copy(to, from, bytes, full);
-    }
   }
 
   const Params& p_;

@@ -8,6 +8,21 @@
 
 namespace moeopt::cuda::moe {
 
+// `bytes` of each packed tile of a stage; `once`: no other task of this launch reads them.
+template <typename T>
+__device__ void copy_stage(std::byte* to, const std::byte* from, std::uint64_t tile_bytes,
+                           int tiles, std::uint32_t bytes, bool once, Mbarrier& full) {
+  const auto copy = [&](std::byte* tile_to, const std::byte* tile_from) {
+    if (once) {
+      bulk_copy_once(tile_to, tile_from, bytes, full, evict_first_policy());
+    } else {
+      bulk_copy(tile_to, tile_from, bytes, full);
+    }
+  };
+  copy(to, from);
+  if (T::kMTiles > 1 && tiles > 1) copy(to + kStageBytes, from + tile_bytes);
+}
+
 // Of lane 0 of the producer.
 template <typename T>
 class Speculation {
@@ -63,12 +78,7 @@ class Speculation {
     while (asked < most && !known(s)) {
       if (asked > 0 && !mbarrier_test(s.speculated, (asked - 1) & 1)) continue;
       mbarrier_arrive_expect(s.speculated, two ? 2 * bytes : bytes);
-      std::byte* to = s.weights[asked];
-      bulk_copy_once(to, from, bytes, s.speculated, evict_first_policy());
-      if (two) {
-        bulk_copy_once(to + kStageBytes, from + tile_bytes, bytes, s.speculated,
-                       evict_first_policy());
-      }
+      copy_stage<T>(s.weights[asked], from, tile_bytes, two ? 2 : 1, bytes, true, s.speculated);
       from += bytes;
       ++asked;
     }
