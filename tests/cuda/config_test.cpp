@@ -38,7 +38,9 @@ constexpr Row kTable[] = {
     {"mixtral", 4096, 14336, 8, 2, 512, kF, "fp8 m256 n128"},
     {"mixtral", 4096, 14336, 8, 2, 1, kF, "fp8 m256/128 n32 route-everywhere"},
     {"mixtral", 4096, 14336, 8, 2, 2, kF, "fp8 m256/128 n32 route-everywhere"},
-    {"mixtral", 4096, 14336, 8, 2, 3, kF, "fp8 m256 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 8, kF, "fp8 m256/128 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 48, kF, "fp8 m256/128 n32 local-lists"},
+    {"mixtral, more experts", 4096, 14336, 16, 2, 8, kF, "fp8 m256 n32 route-everywhere"},
     {"dsv3", 7168, 2048, 32, 8, 64, kF, "fp8 m256 n64 local-lists"},
     {"one expert", 64, 64, 1, 1, 65536, kB, "bf16 m256 n128"},
     // Where the choice turns: 12 and 28 rows an expert, 8 tokens, 512 choices.

@@ -122,18 +122,18 @@ class Block {
     const Launch& launch = w_.launch;
     if (launch.tokens > 0) {
       if (w_.local()) {
-        if (w_.producer_lists()) {
-          listed_ = true;
-        } else if (!route_told_) {
-          if (ring_full()) return false;
-          tell_alone(TaskKind::kList);
-          route_told_ = true;
-          return true;
-        } else if (!counted_) {
-          return false;
+        if (!w_.producer_lists() || !w_.layer.ids_given) {
+          if (!route_told_) {
+            if (ring_full()) return false;
+            tell_alone(TaskKind::kList);
+            route_told_ = true;
+            return true;
+          }
+          if (!counted_) return false;
         }
         schedule_local();
         planned_ = true;
+        listed_ = w_.producer_lists();
       } else {
         if (set().routed < static_cast<std::uint32_t>(launch.dispatch_tiles)) return false;
         schedule();
@@ -298,6 +298,7 @@ class Block {
         break;
       case TaskKind::kList:
         if (!counted_) return counted_ = choices_are_there();
+        if (w_.producer_lists()) break;
         if (!planned_) return false;
         listed_ = true;
         break;

@@ -16,6 +16,7 @@ EmulatedLayer::EmulatedLayer(const Shape& layer_shape, bool given)
   const int gate_rows = (ids_given ? 0 : shape.experts) + (shape.shared_gate ? 1 : 0);
   launch.n_max = config.variant.n_max;
   launch.quantises = shape.dtype == Dtype::kFp8;
+  launch.hidden = shape.hidden;
   launch.gathers = config.gathers;
   launch.dispatches = !config.local_lists || (!config.route_everywhere && !ids_given);
   launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;

@@ -38,7 +38,8 @@ struct World {
   bool images() const { return layer.config.images(); }
   int task_slots() const { return images() ? 4 : 5; }
   bool producer_lists() const {
-    return local() && layer.ids_given && launch.tokens * top_k() <= kProducerEntries;
+    return local() && (layer.ids_given || layer.config.route_everywhere) &&
+           launch.tokens * top_k() <= kProducerEntries;
   }
   bool has_logits(std::size_t token) const {
     return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);

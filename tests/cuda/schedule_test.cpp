@@ -36,6 +36,7 @@ Played play(std::mt19937& random, int tokens, int experts, int n_max, bool share
   launch.gate_tokens = gated ? (draw(0, 1) == 0 ? 8 : 32) : 0;
   launch.gate_units = gated ? draw(1, 9) : 0;
   launch.quantises = quantises;
+  launch.hidden = 64 * draw(2, 128);
   launch.dispatches = dispatches;
   launch.units1 = draw(1, 7);
   launch.units2 = draw(1, 7);
@@ -243,6 +244,7 @@ TEST(Schedule, TicketsFitAtTheExtremes) {
           Launch launch{};
           launch.n_max = config.variant.n_max;
           launch.quantises = dtype == Dtype::kFp8;
+          launch.hidden = shape.hidden;
           launch.dispatches = true;
           launch.gate_tokens = config.gate_tokens;
           launch.gate_units = ceil_div(experts + 1, config.gate_rows);

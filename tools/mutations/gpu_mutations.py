@@ -34,7 +34,6 @@ ADD = """sum[2 * j] += weight * low_bf16(two[j]);
 WEIGHT = "weight[i][n] = from >= 0 ? own.weight[s] : 0.0f;"
 ADDEND_STAGED = "from >= 0 ? addends.weight[slot] : 0.0f"
 OUT = "uint4 rounded(const float (&sum)[8]) {"
-CHOICE = "key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));"
 SWIGLU_MANY = "sums[8 * j + i] = swiglu(sums[8 * j + i], sums[8 * j + 4 + i]);"
 STORE_H_BF16 = "transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));\n          const int row"
 FREE_BF16 = """      if (stage > 0) {
@@ -194,15 +193,21 @@ ROUTES = [
     Mutation("no renormalisation", ROUTE, "if (p.renormalise == 0) return", "if (true) return"),
     Mutation("renormalised without epsilon", ROUTE, "sum + p.renormalise_epsilon", "sum"),
     Mutation("scale forgotten", ROUTE, "quotient(score, all, inverse_of(all)) * p.scale;", "quotient(score, all, inverse_of(all));"),
-    Mutation("bias added to the weights", ROUTE, CHOICE,
-             "score[i] += bias;\n    " + CHOICE.replace("score[i] + bias", "score[i]")),
-    Mutation("bias forgotten", ROUTE, "nan_to_lowest(score[i] + bias)", "nan_to_lowest(score[i])"),
+    Mutation("bias added to the weights", ROUTE, "__shfl_sync(kAllLanes, s.score[i], max(id, 0) / kPerLane);",
+             "__shfl_sync(kAllLanes, selected[i], max(id, 0) / kPerLane);"),
+    Mutation("bias forgotten", ROUTE, "if (p.correction_bias != nullptr) {", "if (false) {"),
     Mutation("groups not limited", ROUTE, "if (p.groups > 1) keep_best_groups",
              "if (false) keep_best_groups"),
     Mutation("groups by their best alone", ROUTE, "if (p.group_score == MOEOPT_GROUP_TOP2", "if (false"),
-    Mutation("ties to the higher id", ROUTE, "if (key[i] > best) {",
-             "if (key[i] >= best && key[i] != 0) {"),
-    Mutation("a NaN logit counts as a score", ROUTE, "key[i] = nan ? 1 : 0;", "key[i] = 0;"),
+    Mutation("ties to the higher id", ROUTE, "const bool swap = key[n + 1] > key[n];",
+             "const bool swap = key[n + 1] >= key[n];"),
+    Mutation("equals of all lanes taken at once", ROUTE, "const bool taken = equal && (equals & lower_lanes) == 0;",
+             "const bool taken = equal;"),
+    Mutation("a slot gets the expert of the one before", ROUTE, "if (lane == slot - 1) id = last;",
+             "if (lane == slot) id = last;"),
+    Mutation("a NaN logit counts as a score", ROUTE, "(s.nans >> i & 1) != 0 ? -INFINITY : nan_to_lowest(selected[i]);",
+             "nan_to_lowest(selected[i]);"),
+    Mutation("logits read before they are there", ROUTE, "there &= !valid || has_tag(words[i], tag);", ""),
     Mutation("an absent expert taken for slot 0", ROUTE, "return slot < p.slots ? slot : -1;", "return max(slot, 0);"),
     Mutation("a repeated expert's row read where none was written", ROUTE,
              "r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};",
@@ -251,8 +256,9 @@ ORDER = [
              "wait(&run_.set->quantised, 0,"),
     Mutation("no wait for logits", DISPATCH, "static_cast<std::uint32_t>(run.launch.gate_units), \"router logits\"",
              "0u, \"router logits\""),
-    Mutation("no wait for the lists", PRODUCER, "static_cast<std::uint32_t>(launch.dispatch_tiles), \"routes\"",
-             "0u, \"routes\""),
+    Mutation("no wait for the lists", PRODUCER, "wait_for_count(&run_.set->routed, tiles, \"routes\");", ""),
+    Mutation("few entries listed before they are routed", PRODUCER, "if (real && local) wait_for_counts(rank);",
+             "if (real && local && !lists) wait_for_counts(rank);"),
     Mutation("the next launch's number not set", PRODUCER,
              "static_cast<unsigned long long>(run_.number + 1) << 32;",
              "static_cast<unsigned long long>(run_.number) << 32;"),

@@ -77,7 +77,7 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
   const bool local = T::kLocalLists && p.local_lists;
   int expected = 0;
   if (local && p.ids != nullptr) {
-    const Route r = route_token(p, run, nullptr, token, lane);
+    const Route r = route_token(p, run, token, lane);
     if (lane < p.top_k) {
       addends.from[lane] = r.choice.y_slot;
       addends.weight[lane] = r.chosen.weight;

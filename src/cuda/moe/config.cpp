@@ -20,7 +20,8 @@ std::string Config::name() const {
 
 namespace {
 
-// Whether the second GEMM has so few tasks of two tiles, with so long a K, that tasks of one pay.
+// Whether the second GEMM has so few tasks of two tiles, with so long a K, that tasks of one pay:
+// fewer than multiprocessors, each of which would have one or none.
 bool halves_second(const Shape& shape) {
   constexpr std::int64_t kMultiprocessors = 132;
   constexpr int kLongBlocks = 64;  // of K
@@ -28,7 +29,7 @@ bool halves_second(const Shape& shape) {
   const std::int64_t experts =
       std::min(std::int64_t{shape.slots}, std::int64_t{1} * shape.max_tokens * shape.top_k) +
       (shape.shared() ? 1 : 0);
-  return 2 * experts * ceil_div(shape.hidden, 2 * kTileRows) < kMultiprocessors;
+  return experts * ceil_div(shape.hidden, 2 * kTileRows) < kMultiprocessors;
 }
 
 // Wide gate tasks: as many tokens and router rows as leave most multiprocessors a task, since the
@@ -70,7 +71,7 @@ Config choose_config(const Shape& shape) {
   const int tiles = ceil_div(shape.max_tokens, config.gate_tokens);
   const int quantised = shape.dtype == Dtype::kFp8 ? shape.max_tokens : 0;
   const int others = ceil_div(shape.max_tokens, kWarpTokens) +
-                     ceil_div(quantised, quantise_tokens_of(shape.max_tokens));
+                     ceil_div(quantised, quantise_tokens_of(shape.max_tokens, shape.hidden));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);
   constexpr int kFewTokens = 512;  // a task of few rows is done sooner

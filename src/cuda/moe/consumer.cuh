@@ -48,7 +48,7 @@ class Consumer {
       }
       if (kind == TaskKind::kDispatch) {
         // The schedule is not known before all dispatch tasks are done.
-        dispatch_task(s_.params, run_, s_.chosen[0], s_.row_start, info.task, consumer());
+        dispatch_task(s_.params, run_, s_.row_start, info.task, consumer());
       }
       if constexpr (T::kLocalLists) {
         if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer());

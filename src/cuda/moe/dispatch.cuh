@@ -108,14 +108,18 @@ __device__ __forceinline__ void dispatch_given(const Params& p, const Run& run, 
 
 // Top-k of up to kMostTokens tokens, those of a warp one after the other, or several at a time.
 // counts: Join's.
-inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, Chosen* chosen,
-                                                  int* counts, const Task& task, int consumer) {
+inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& run, int* counts,
+                                                  const Task& task, int consumer) {
   // Divides gate_tokens: a warp's tokens are of one gate tile.
   static_assert(kMostTokens / kConsumerWarps <= 8);
   const int lane = consumer % 32;
   const int each = run.launch.task_tokens / kConsumerWarps;
   const int first = task.tile * run.launch.task_tokens + consumer / 32 * each;
   const int end = min(first + each, run.launch.tokens);
+  // Where every block has one task at most, this one comes here long before the logits do.
+  if (p.ids == nullptr && run.launch.unrouted() <= static_cast<int>(gridDim.x)) {
+    walk_through_choice(p, consumer / 32, lane);
+  }
   if (first < end && run.launch.gate_tiles > 0 && !p.local_lists) {
     if (lane == 0) {
       wait_for_count(run.gate_arrived + first / p.gate_tokens,
@@ -132,7 +136,7 @@ inline __device__ __noinline__ void dispatch_task(const Params& p, const Run& ru
   } else {
 #pragma unroll 1
     for (int token = first; token < end; ++token) {
-      const int slot = dispatch_token(p, run, chosen + consumer / 32 * kMaxTopK, token, lane);
+      const int slot = dispatch_token(p, run, token, lane);
       if (!p.local_lists) join_list(p, run, slot, token * p.top_k + lane);
     }
   }

@@ -20,6 +20,7 @@ Launch make_launch(const Params& p) {
       (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
   launch.n_max = T::kNMax;
   launch.quantises = T::kFp8;
+  launch.hidden = p.hidden;
   launch.gathers = T::kImages && p.gathers != 0;
   launch.dispatches = p.local_lists == 0 || (p.route_everywhere == 0 && p.ids == nullptr);
   launch.gate_tokens = gate_rows > 0 ? p.gate_tokens : 0;

@@ -20,9 +20,11 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
   return {leader == lane ? expert : -1, slot - (lane - leader)};
 }
 
-// The producer makes the lists itself, and waits for nobody.
+// The producer makes the lists itself: of given ids, or when the consumers have routed the tokens
+// for this block.
 __device__ inline bool producer_lists(const Params& p, const Run& run) {
-  return p.local_lists && p.ids != nullptr && run.launch.tokens * p.top_k <= kProducerEntries;
+  return p.local_lists && (p.ids != nullptr || p.route_everywhere) &&
+         run.launch.tokens * p.top_k <= kProducerEntries;
 }
 
 // A routed entry, once its token's choices are known to this block.
@@ -74,8 +76,17 @@ __device__ __noinline__ void list_task(const Params& p, SharedState<T>& s, const
   const int lane = consumer % 32;
   if (p.route_everywhere && p.ids == nullptr) {
     static_assert(kRouteEverywhereTokens <= kConsumerWarps);
-    if (warp < run.launch.tokens) route_token_here(p, s.local, run, s.chosen[warp], warp, lane);
+    const bool own = warp < run.launch.tokens;
+    // A block without a gate task has nothing else to do either.
+    if (!own || run.ticket >= static_cast<std::uint32_t>(run.launch.unrouted())) {
+      walk_through_choice(p, warp, lane);
+    }
+    if (own) route_token_here(p, s.local, run, warp, lane);
     named_barrier(kConsumerBarrier, kConsumers);
+  }
+  if (producer_lists(p, run)) {
+    mbarrier_arrive(s.counted);
+    return;
   }
   // Each warp counts its share of the entries, then knows where its first one of an expert goes.
   std::uint16_t* places = s.places[warp];

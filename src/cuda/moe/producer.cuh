@@ -11,9 +11,10 @@
 namespace moeopt::cuda::moe {
 
 // tile_start and row_start from the rows of each slot. Lane l sums slots l * per .. l * per + per
-// - 1.
+// - 1. Not `real`: walks through the code alone.
 template <typename T, typename RowsOf>
-__device__ void build_schedule(SharedState<T>& s, int slots, int lane, RowsOf rows_of_slot) {
+__device__ void build_schedule(SharedState<T>& s, int slots, int lane, bool real,
+                               RowsOf rows_of_slot) {
   constexpr int kAtOnce = 4;  // loads in flight
   const int per = ceil_div(slots, 32);
   int my_rows = 0;
@@ -24,12 +25,12 @@ __device__ void build_schedule(SharedState<T>& s, int slots, int lane, RowsOf ro
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int slot = lane * per + start + i;
-      rows[i] = start + i < per && slot < slots ? rows_of_slot(slot) : 0;
+      rows[i] = real && start + i < per && slot < slots ? rows_of_slot(slot) : 0;
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int slot = lane * per + start + i;
-      if (start + i >= per || slot >= slots) continue;
+      if (!real || start + i >= per || slot >= slots) continue;
       s.row_start[slot] = my_rows;  // within the lane so far
       s.tile_start[slot] = my_tiles;
       my_rows += rows[i];
@@ -48,11 +49,11 @@ __device__ void build_schedule(SharedState<T>& s, int slots, int lane, RowsOf ro
     }
   }
 #pragma unroll 1
-  for (int slot = lane * per; slot < min(lane * per + per, slots); ++slot) {
+  for (int slot = lane * per; slot < min(lane * per + per, real ? slots : 0); ++slot) {
     s.row_start[slot] += row_end - my_rows;
     s.tile_start[slot] += tile_end - my_tiles;
   }
-  if (lane == 31) {
+  if (real && lane == 31) {
     s.scheduled = slots;
     s.row_start[slots] = row_end;
     s.tile_start[slots] = tile_end;
@@ -208,49 +209,75 @@ class Producer {
       if (run_.first) report_counts(0);
       return 0;
     }
-    if (T::kLocalLists && producer_lists(p_, run_)) {
-      list_entries();
-    } else if (T::kLocalLists && p_.local_lists) {
-      if (lane_ == 0) {
-        tell({.task = {TaskKind::kList, 0, 0, 0}});
-        speculate(rank, [](SharedState<T>& s) { return mbarrier_test(s.counted, 0); });
-      }
-      __syncwarp();
-      mbarrier_wait(s_.counted, 0, "this block's counts");
-      build_schedule(s_, p_.slots, lane_, [&](int slot) { return s_.tile_start[slot]; });
-      mbarrier_arrive(s_.planned);
+    const bool local = T::kLocalLists && p_.local_lists;
+    const bool lists = local && producer_lists(p_, run_);
+    if (lists && p_.ids != nullptr) {
+      list_entries([&](int token, int slot, bool valid) {
+        return given_choice(p_, token, slot, valid, lane_).slot;
+      });
     } else {
-      if (lane_ == 0) {
-        speculate(rank, [](SharedState<T>& s) {
-          return load_acquire(&s.run.set->routed) >=
-                 static_cast<std::uint32_t>(s.run.launch.dispatch_tiles);
-        });
-        wait_for_count(&run_.set->routed, static_cast<std::uint32_t>(launch.dispatch_tiles),
-                       "routes");
+      if (local && lane_ == 0) tell({.task = {TaskKind::kList, 0, 0, 0}});
+      // Where there is no routing to wait for, or a shared expert's tasks were done meanwhile,
+      // there is no time to walk through the code.
+      const bool walks = p_.ids == nullptr && launch.shared_units1 == 0;
+#pragma unroll 1
+      for (bool real = !walks;; real = true) {
+        if (real && local) wait_for_counts(rank);
+        if (real && !local) wait_for_routes(rank);
+        if (lists) {
+          list_entries([&](int, int, bool valid) {
+            return real && valid ? choice_of(p_, s_, run_, lane_).slot : -1;
+          });
+        } else {
+          build_schedule(s_, p_.slots, lane_, real, [&](int slot) {
+            return local ? s_.tile_start[slot] : static_cast<int>(__ldcg(run_.row_counts + slot));
+          });
+        }
+        if (real) break;
       }
-      __syncwarp();
-      build_schedule(s_, p_.slots, lane_,
-                     [&](int slot) { return static_cast<int>(__ldcg(run_.row_counts + slot)); });
     }
+    if (local) mbarrier_arrive(s_.planned);
     if (run_.first) report_counts(s_.scheduled);
     return static_cast<std::uint32_t>(launch.total(s_.tile_start[s_.scheduled]));
   }
 
+  // Until the consumers have counted the rows of each expert, or routed the tokens.
+  __device__ void wait_for_counts(int rank) {
+    if (lane_ == 0) {
+      speculate(rank, [](SharedState<T>& s) { return mbarrier_test(s.counted, 0); });
+    }
+    __syncwarp();
+    mbarrier_wait(s_.counted, 0, "this block's counts");
+  }
+  // Until all blocks' dispatch is done.
+  __device__ void wait_for_routes(int rank) {
+    const auto tiles = static_cast<std::uint32_t>(run_.launch.dispatch_tiles);
+    if (lane_ == 0) {
+      speculate(rank, [](SharedState<T>& s) {
+        return load_acquire(&s.run.set->routed) >=
+               static_cast<std::uint32_t>(s.run.launch.dispatch_tiles);
+      });
+      wait_for_count(&run_.set->routed, tiles, "routes");
+    }
+    __syncwarp();
+  }
+
   // The schedule and the lists when all entries fit a warp, a lane each; as list_task makes them.
-  __device__ void list_entries() {
+  // slot_of(token, its slot, whether there is one): the expert's slot of the lane's entry, or -1.
+  template <typename SlotOf>
+  __device__ void list_entries(SlotOf slot_of) {
     static_assert(kProducerEntries == 32);
     const int entries = run_.launch.tokens * p_.top_k;
     const int token = lane_ / p_.top_k;
     for (int slot = lane_; slot < p_.slots; slot += 32) s_.tile_start[slot] = 0;
-    const int slot = given_choice(p_, token, lane_ - token * p_.top_k, lane_ < entries, lane_).slot;
+    const int slot = slot_of(token, lane_ - token * p_.top_k, lane_ < entries);
     const std::uint32_t same = __match_any_sync(kAllLanes, slot);
     const int rank = __popc(same & ((1u << lane_) - 1));
     __syncwarp();
     if (slot >= 0 && rank == 0) s_.tile_start[slot] = __popc(same);
     __syncwarp();
-    build_schedule(s_, p_.slots, lane_, [&](int n) { return s_.tile_start[n]; });
+    build_schedule(s_, p_.slots, lane_, true, [&](int n) { return s_.tile_start[n]; });
     if (slot >= 0) s_.list[s_.row_start[slot] + rank] = static_cast<std::uint16_t>(lane_);
-    mbarrier_arrive(s_.planned);
   }
 
   // What a launch reports once; rows per expert are known for the first `scheduled` entries of the

@@ -75,18 +75,25 @@ __device__ __forceinline__ void load_logits(const Params& p, std::int64_t token,
                                             float (&logits)[kPerLane], int first) {
   const std::int64_t row = token * logits_stride(p.experts_total) + first;
   if (p.local_lists) {
-    Word words[kPerLane];
+    // All words of a look at once: one after the other, each that is late would cost a trip.
+    const Watchdog watchdog("router logits");
+    bool there = false;
+    while (!there) {
+      there = true;
+      Word words[kPerLane];
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      words[i] = first + i < p.experts_total ? load_word(p.logit_words + row + i) : 0;
-    }
+      for (int i = 0; i < kPerLane; i += 2) {  // rows of words are padded to 32 bytes
+        words[i] = words[i + 1] = 0;
+        if (first + i < p.experts_total)
+          load_words(p.logit_words + row + i, words[i], words[i + 1]);
+      }
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      logits[i] = -INFINITY;
-      if (first + i >= p.experts_total) continue;
-      logits[i] = __uint_as_float(
-          has_tag(words[i], tag) ? static_cast<std::uint32_t>(words[i])
-                                 : wait_for_word(p.logit_words + row + i, tag, "router logits"));
+      for (int i = 0; i < kPerLane; ++i) {
+        const bool valid = first + i < p.experts_total;
+        logits[i] = valid ? __uint_as_float(static_cast<std::uint32_t>(words[i])) : -INFINITY;
+        there &= !valid || has_tag(words[i], tag);
+      }
+      if (!there) watchdog.look();
     }
     return;
   }
@@ -109,96 +116,175 @@ __device__ inline float final_weight(const Params& p, float score, float sum) {
   return quotient(score, all, inverse_of(all)) * p.scale;
 }
 
-// The warp's token to chosen[0 .. k); returns whether a logit is NaN. NOTE: run once or twice a
-// launch, its instructions come cold from memory: few count for more than fast.
+// Sorts four keys, the largest first, of equals the one that was first; order: which the n-th was,
+// in bits 2n and 2n + 1.
+__device__ __forceinline__ std::uint32_t sort_four(std::uint32_t* key) {
+  std::uint32_t at[4] = {0, 1, 2, 3};
+#pragma unroll
+  for (int step = 0; step < 4; ++step) {  // neighbours alone change places: equals keep theirs
+#pragma unroll
+    for (int n = step % 2; n + 1 < 4; n += 2) {
+      const bool swap = key[n + 1] > key[n];
+      const std::uint32_t low = min(key[n], key[n + 1]);
+      key[n] = max(key[n], key[n + 1]);
+      key[n + 1] = low;
+      const std::uint32_t first = at[n];
+      at[n] = swap ? at[n + 1] : first;
+      at[n + 1] = swap ? first : at[n + 1];
+    }
+  }
+  return at[0] | at[1] << 2 | at[2] << 4 | at[3] << 6;
+}
+
+// The ids with the p.top_k largest keys, lane s the one of slot s (else -1).
 template <int kPerLane>
-__device__ __noinline__ bool choose_experts(const Params& p, std::int64_t token, std::uint32_t tag,
-                                            Chosen* chosen, int lane) {
+__device__ __forceinline__ int largest_keys(const Params& p, std::uint32_t (&key)[kPerLane],
+                                            int lane) {
+  constexpr int kFours = kPerLane / 4;
+  std::uint32_t order[kFours];
+#pragma unroll
+  for (int q = 0; q < kFours; ++q) order[q] = sort_four(key + 4 * q);
+  const std::uint32_t lower_lanes = (1u << lane) - 1;
+  const int top_k = p.top_k;
+  int id = -1;
+  int last = -1;  // taken in the round before: looked at while this one's largest is on its way
+#pragma unroll 1
+  for (int slot = 0; slot < top_k; ++slot) {
+    std::uint32_t best = key[0];
+    int four = 0;
+#pragma unroll
+    for (int q = 1; q < kFours; ++q) {
+      four = key[4 * q] > best ? q : four;
+      best = max(best, key[4 * q]);
+    }
+    const bool equal = best == __reduce_max_sync(kAllLanes, best);
+    if (lane == slot - 1) id = last;
+    const std::uint32_t equals = __ballot_sync(kAllLanes, equal);
+    const bool taken = equal && (equals & lower_lanes) == 0;
+    int own = 0;
+#pragma unroll
+    for (int q = 0; q < kFours; ++q) {
+      if (q != four) continue;
+      own = kPerLane * lane + 4 * q + static_cast<int>(order[q] & 3);
+      if (!taken) continue;
+      order[q] >>= 2;
+      key[4 * q] = key[4 * q + 1];
+      key[4 * q + 1] = key[4 * q + 2];
+      key[4 * q + 2] = key[4 * q + 3];
+      key[4 * q + 3] = 0;
+    }
+    last = __shfl_sync(kAllLanes, own, __ffs(static_cast<int>(equals)) - 1);
+  }
+  return lane == top_k - 1 ? last : id;
+}
+
+// Of a lane's experts.
+template <int kPerLane>
+struct Scores {
   float score[kPerLane];
-  std::uint32_t key[kPerLane];
-  float largest = -INFINITY;
-  bool has_nan = false;
-  bool any_number = false;
+  std::uint32_t nans;  // bit i: logit i is NaN
+  bool has_nan;        // one of the token's is (same in all lanes)
+};
+
+// Not `real`: walks through the code, with logits of 0.
+template <int kPerLane>
+__device__ __forceinline__ Scores<kPerLane> score_experts(const Params& p, int token,
+                                                          std::uint32_t tag, int lane, bool real) {
   const int first = kPerLane * lane;
-  load_logits(p, token, tag, score, first);
+  Scores<kPerLane> s{};
+  auto& score = s.score;
+  if (real) load_logits(p, token, tag, score, first);
+  float largest = -INFINITY;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
-    const bool nan = isnan(score[i]);
-    has_nan |= nan;
-    any_number |= first + i < p.experts_total && !nan;
-    key[i] = nan ? 1 : 0;
+    s.nans |= isnan(score[i]) ? 1u << i : 0;
     score[i] = nan_to_lowest(score[i]);
     largest = fmaxf(largest, score[i]);
   }
-  has_nan = __any_sync(kAllLanes, has_nan) != 0;
-  any_number = __any_sync(kAllLanes, any_number) != 0;
+  s.has_nan = __any_sync(kAllLanes, s.nans != 0) != 0;
   if (p.score == MOEOPT_SOFTMAX) {
     largest = key_value(__reduce_max_sync(kAllLanes, ordered_key(largest)));
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      score[i] = first + i < p.experts_total ? __expf(score[i] - largest) : 0.0f;
+      score[i] = __expf(score[i] - largest);  // 0 beyond the last, unless the sum is NaN anyway
       sum += score[i];
     }
     sum = warp_sum(sum);
-    has_nan |= isnan(sum);  // an infinite logit
+    s.has_nan |= isnan(sum);  // an infinite logit
     const float scale = __fdividef(1.0f, sum);
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) score[i] *= scale;
   } else {
+    const int own = min(max(p.experts_total - first, 0), kPerLane);
+    const bool any_number = __any_sync(kAllLanes, __popc(s.nans) < own) != 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) score[i] = any_number ? sigmoid_of(score[i]) : NAN;
+  }
+  return s;
+}
+
+// Lane s < k: slot s.
+template <int kPerLane>
+__device__ __forceinline__ Chosen take_best(const Params& p, const Scores<kPerLane>& s, int lane) {
+  const int first = kPerLane * lane;
+  float selected[kPerLane];  // what experts are chosen by
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) selected[i] = s.score[i];
+  if (p.correction_bias != nullptr) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      score[i] = any_number ? sigmoid_of(score[i]) : NAN;
+      if (first + i < p.experts_total) selected[i] += __ldg(p.correction_bias + first + i);
     }
   }
-  std::uint32_t best = 0;
-  int best_at = 0;
-  float best_score = 0;
+  std::uint32_t key[kPerLane];
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
-    if (first + i >= p.experts_total) {
-      key[i] = 0;
-      continue;
-    }
-    const float bias = p.correction_bias != nullptr ? __ldg(p.correction_bias + first + i) : 0.0f;
-    key[i] = ordered_key(key[i] == 1 ? -INFINITY : nan_to_lowest(score[i] + bias));
+    const float value = (s.nans >> i & 1) != 0 ? -INFINITY : nan_to_lowest(selected[i]);
+    key[i] = first + i < p.experts_total ? ordered_key(value) : 0;
   }
   if (p.groups > 1) keep_best_groups(p, key, lane);
+  const int id = largest_keys(p, key, lane);
 
-  const auto find_best = [&] {
-    best = 0;
+  float weight = 0;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (key[i] > best) {
-        best = key[i];
-        best_at = i;
-        best_score = score[i];
-      }
-    }
-  };
-  find_best();
-#pragma unroll 1
-  for (int slot = 0; slot < p.top_k; ++slot) {
-    const std::uint32_t top = __reduce_max_sync(kAllLanes, best);
-    const int owner = __ffs(static_cast<int>(__ballot_sync(kAllLanes, best == top))) - 1;
-    if (lane == owner) {
-      chosen[slot] = {first + best_at, best_score};
-#pragma unroll
-      for (int i = 0; i < kPerLane; ++i) key[i] = i == best_at ? 0 : key[i];
-      find_best();
-    }
+  for (int i = 0; i < kPerLane; ++i) {
+    const float value = __shfl_sync(kAllLanes, s.score[i], max(id, 0) / kPerLane);
+    if (id >= 0 && id % kPerLane == i) weight = value;
   }
-  __syncwarp();
-  const float weight = lane < p.top_k ? chosen[lane].weight : 0.0f;
   float sum = 0;
-  if (p.renormalise != 0) {
-#pragma unroll 1
-    for (int slot = 0; slot < p.top_k; ++slot) sum += chosen[slot].weight;
+#pragma unroll
+  for (int slot = 0; slot < kMaxTopK; ++slot) sum += __shfl_sync(kAllLanes, weight, slot);
+  return {id, final_weight(p, weight, sum)};
+}
+
+struct Choices {
+  Chosen own;  // lane s < k: slot s
+  bool has_nan;
+};
+
+// Of the warp's token. A launch runs this once or twice a block, and its code comes from memory, a
+// tenth of a microsecond a line: warps that wait anyway walk through it before, without a token, a
+// half each.
+enum class Walk : std::int32_t { kNone, kScores, kChoice };
+template <int kPerLane>
+__device__ __noinline__ Choices choose_experts(const Params& p, int token, std::uint32_t tag,
+                                               int lane, Walk walk) {
+  Scores<kPerLane> scores{};
+  if (walk != Walk::kChoice) {
+    scores = score_experts<kPerLane>(p, token, tag, lane, walk == Walk::kNone);
   }
-  __syncwarp();
-  if (lane < p.top_k) chosen[lane].weight = final_weight(p, weight, sum);
-  __syncwarp();
-  return has_nan;
+  if (walk == Walk::kScores) return {};
+  return {take_best(p, scores, lane), scores.has_nan};
+}
+__device__ __forceinline__ Choices choose_experts(const Params& p, int token, std::uint32_t tag,
+                                                  int lane, Walk walk = Walk::kNone) {
+  return p.experts_total <= 128 ? choose_experts<4>(p, token, tag, lane, walk)
+                                : choose_experts<16>(p, token, tag, lane, walk);
+}
+// By a warp that has nothing else to do.
+__device__ inline void walk_through_choice(const Params& p, int warp, int lane) {
+  choose_experts(p, 0, 0, lane, warp % 2 == 0 ? Walk::kChoice : Walk::kScores);
 }
 
 // The packed slot of an expert, -1: not here.
@@ -216,8 +302,7 @@ struct Route {
   bool has_nan;
 };
 
-__device__ __forceinline__ Route route_token(const Params& p, const Run& run, Chosen* chosen,
-                                             int token, int lane) {
+__device__ __forceinline__ Route route_token(const Params& p, const Run& run, int token, int lane) {
   Route r{};
   r.chosen.id = -1;
   if (p.ids != nullptr) {
@@ -226,15 +311,17 @@ __device__ __forceinline__ Route route_token(const Params& p, const Run& run, Ch
       r.chosen.weight = __ldg(p.given_weights + std::int64_t{1} * token * p.top_k + lane);
     }
     r.has_nan = __any_sync(kAllLanes, isnan(r.chosen.weight)) != 0;
-  } else if (p.experts_total <= 128) {
-    r.has_nan = choose_experts<4>(p, token, run.tag, chosen, lane);
   } else {
-    r.has_nan = choose_experts<16>(p, token, run.tag, chosen, lane);
+    const Choices choices = choose_experts(p, token, run.tag, lane);
+    r.chosen = choices.own;
+    r.has_nan = choices.has_nan;
   }
-  if (p.ids == nullptr && lane < p.top_k) r.chosen = chosen[lane];
-  const int slot = lane < p.top_k ? slot_of_expert(p, r.chosen.id) : -1;
-  const int leader =
-      __ffs(static_cast<int>(__match_any_sync(kAllLanes, slot < 0 ? -1 - lane : slot))) - 1;
+  const int slot = slot_of_expert(p, r.chosen.id);
+  // Ids that are given may repeat, and a map may give two experts one slot.
+  int leader = lane;
+  if (p.ids != nullptr || p.expert_map != nullptr) {
+    leader = __ffs(static_cast<int>(__match_any_sync(kAllLanes, slot < 0 ? -1 - lane : slot))) - 1;
+  }
   const bool own = slot >= 0 && leader == lane;
   r.choice = {own ? slot : -1, slot >= 0 ? leader : -1};
   r.expected = __popc(__ballot_sync(kAllLanes, own));
@@ -268,9 +355,8 @@ __device__ inline void report_token(const Params& p, const Route& r, int token, 
 
 // Routes a token for the whole launch: its choices become known to every block, or (returned) the
 // slot whose list this lane's entry joins, -1: none.
-__device__ inline int dispatch_token(const Params& p, const Run& run, Chosen* chosen, int token,
-                                     int lane) {
-  const Route r = route_token(p, run, chosen, token, lane);
+__device__ inline int dispatch_token(const Params& p, const Run& run, int token, int lane) {
+  const Route r = route_token(p, run, token, lane);
   const std::int64_t entry = std::int64_t{1} * token * p.top_k + lane;
   if (p.local_lists) {
     if (lane < p.top_k) {
@@ -290,9 +376,9 @@ __device__ inline int dispatch_token(const Params& p, const Run& run, Chosen* ch
 
 // Routes a token for this block.
 template <typename Local>
-__device__ void route_token_here(const Params& p, Local& local, const Run& run, Chosen* chosen,
-                                 int token, int lane) {
-  const Route r = route_token(p, run, chosen, token, lane);
+__device__ void route_token_here(const Params& p, Local& local, const Run& run, int token,
+                                 int lane) {
+  const Route r = route_token(p, run, token, lane);
   if (lane < p.top_k) {
     local.choice[token * p.top_k + lane] = r.choice.packed();
     local.weight[token * p.top_k + lane] = r.chosen.weight;

@@ -40,9 +40,11 @@ MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
                          : kMostTokens;
 }
 // All that wait for a token wait for its quantisation first, while most blocks have nothing to do:
-// few tokens a task.
-MOEOPT_HOST_DEVICE constexpr int quantise_tokens_of(int count) {
-  return count <= 16 ? 1 : count <= 128 ? 4 : task_tokens_of(count);
+// few tokens a task, up to 64 no more than a block's warps read in two steps.
+MOEOPT_HOST_DEVICE constexpr int quantise_tokens_of(int count, int hidden) {
+  constexpr int kElements = 8192;
+  const int few = hidden >= kElements ? 1 : hidden > kElements / 4 ? kElements / hidden : 4;
+  return count <= 16 ? 1 : count <= 64 ? few : count <= 128 ? 4 : task_tokens_of(count);
 }
 
 // Sizes of a launch that are known before routing. The host fills in all but the tokens,
@@ -52,6 +54,7 @@ struct Launch {
   int gate_tokens;  // tokens of a gate task; 0: no logits to make
   int gate_units;   // groups of router rows per tile
   bool quantises;
+  int hidden;
   bool dispatches;                   // false: each block routes for itself
   int units1, units2;                // weight units of an expert's two matrices
   int shared_units1, shared_units2;  // 0: no shared expert
@@ -72,7 +75,7 @@ struct Launch {
     Launch launch = *this;
     launch.tokens = count;
     launch.task_tokens = task_tokens_of(count);
-    launch.quantise_tokens = quantise_tokens_of(count);
+    launch.quantise_tokens = quantise_tokens_of(count, hidden);
     launch.combine_tokens = count <= 128    ? 1
                             : count <= 256  ? 2
                             : count <= 1056 ? 4

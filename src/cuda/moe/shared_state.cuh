@@ -179,7 +179,6 @@ struct alignas(1024) SharedState {
     // Of results, 128 bytes a token; each consumer warp its own.
     std::byte staging[T::kStagingBytes];
     float image_gate_sums[T::kImages ? kGateSums : 1];
-    Chosen chosen[kConsumerWarps][kMaxTopK];  // by a warp of its token, before a block's first GEMM
   };
   alignas(16) float token_scales[T::kTokenStages][T::kTokenScales];
   alignas(16) float weight_scales[T::kTaskSlots][T::kMTiles][T::kScaleFloats];
