@@ -90,8 +90,8 @@ typedef struct moeopt_moe_desc {
   /* Expert parallelism; one GPU: rank 0 of world 0 or 1. */
   int32_t rank;
   int32_t world;
-  /* For measurements: the tile of a task, 32, 64 or 128 tokens; 0: the library's choice. Moves
-   * speed, never bits. */
+  /* For measurements: the tile of a task, 8 (where max_tokens is no more), 32, 64 or 128 tokens; 0:
+   * the library's choice. Moves speed, never bits. */
   int32_t tile_tokens;
 } moeopt_moe_desc;
 

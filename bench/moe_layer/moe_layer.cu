@@ -272,7 +272,8 @@ class Bench {
   std::vector<Result> sweep(const Routing& routing, int tokens, bool& clocks_are_up) const {
     std::vector<Result> results;
     double best = std::numeric_limits<double>::infinity();
-    for (const int tile : {32, 64, 128}) {
+    for (const int tile : {8, 32, 64, 128}) {
+      if (tile == 8 && tokens > tile) continue;
       results.push_back(time(routing, tokens, "tile of " + std::to_string(tile),
                              {.tile_tokens = tile}, clocks_are_up));
       results.back().floor.limit = 0;

@@ -94,7 +94,7 @@ class CudaBackend:
         its first launch, which must not be one that a graph captures."""
         d = self.layer.description
         for handle in self.handles:
-            variant = (self.device.index, handle.config.removesuffix(" route-everywhere"))
+            variant = (self.device.index, *handle.config.split()[:3])  # dtype, rows, tokens
             if variant in _loaded:
                 continue
             workspace = torch.empty(handle.sizes.workspace_bytes, dtype=torch.uint8, device=self.device)

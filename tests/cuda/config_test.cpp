@@ -21,26 +21,26 @@ constexpr Dtype kB = Dtype::kBf16;
 constexpr Dtype kF = Dtype::kFp8;
 
 constexpr Row kTable[] = {
-    {"qwen3", 2048, 768, 128, 8, 1, kB, "bf16 m128 n32 route-everywhere"},
-    {"qwen3", 2048, 768, 128, 8, 4, kB, "bf16 m128 n32 route-everywhere"},
-    {"qwen3", 2048, 768, 128, 8, 8, kB, "bf16 m128 n32 route-everywhere"},
+    {"qwen3", 2048, 768, 128, 8, 1, kB, "bf16 m128 n8 words"},
+    {"qwen3", 2048, 768, 128, 8, 4, kB, "bf16 m128 n8 words"},
+    {"qwen3", 2048, 768, 128, 8, 8, kB, "bf16 m128 n8 words"},
     {"qwen3", 2048, 768, 128, 8, 64, kB, "bf16 m128 n32 local-lists"},
     {"qwen3", 2048, 768, 128, 8, 128, kB, "bf16 m128 n32"},
     {"qwen3", 2048, 768, 128, 8, 256, kB, "bf16 m256 n64"},
     {"qwen3", 2048, 768, 128, 8, 512, kB, "bf16 m256 n128"},
     {"qwen3", 2048, 768, 128, 8, 4096, kB, "bf16 m256 n128"},
-    {"qwen3", 2048, 768, 128, 8, 1, kF, "fp8 m256 n32 route-everywhere"},
+    {"qwen3", 2048, 768, 128, 8, 1, kF, "fp8 m128 n8 words"},
     {"qwen3", 2048, 768, 128, 8, 512, kF, "fp8 m256 n128"},
-    {"mixtral", 4096, 14336, 8, 2, 1, kB, "bf16 m128 n32 route-everywhere"},
-    {"mixtral", 4096, 14336, 8, 2, 8, kB, "bf16 m128 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 1, kB, "bf16 m128 n8 words"},
+    {"mixtral", 4096, 14336, 8, 2, 8, kB, "bf16 m128 n8 words"},
     {"mixtral", 4096, 14336, 8, 2, 64, kB, "bf16 m256 n64 local-lists"},
     {"mixtral", 4096, 14336, 8, 2, 512, kB, "bf16 m256 n128"},
     {"mixtral", 4096, 14336, 8, 2, 512, kF, "fp8 m256 n128"},
-    {"mixtral", 4096, 14336, 8, 2, 1, kF, "fp8 m256/128 n32 route-everywhere"},
-    {"mixtral", 4096, 14336, 8, 2, 2, kF, "fp8 m256/128 n32 route-everywhere"},
-    {"mixtral", 4096, 14336, 8, 2, 8, kF, "fp8 m256/128 n32 route-everywhere"},
+    {"mixtral", 4096, 14336, 8, 2, 1, kF, "fp8 m128 n8 words"},
+    {"mixtral", 4096, 14336, 8, 2, 2, kF, "fp8 m128 n8 words"},
+    {"mixtral", 4096, 14336, 8, 2, 8, kF, "fp8 m256/128 n32 local-lists"},
     {"mixtral", 4096, 14336, 8, 2, 48, kF, "fp8 m256/128 n32 local-lists"},
-    {"mixtral, more experts", 4096, 14336, 16, 2, 8, kF, "fp8 m256 n32 route-everywhere"},
+    {"mixtral, more experts", 4096, 14336, 16, 2, 8, kF, "fp8 m256 n32 local-lists"},
     {"dsv3", 7168, 2048, 32, 8, 64, kF, "fp8 m256 n64 local-lists"},
     {"one expert", 64, 64, 1, 1, 65536, kB, "bf16 m256 n128"},
     // Where the choice turns: 12 and 28 rows an expert, 8 tokens, 512 choices.
@@ -51,8 +51,8 @@ constexpr Row kTable[] = {
     {"12 rows", 256, 256, 16, 4, 48, kF, "fp8 m256 n32 local-lists"},
     {"12 rows and a bit", 256, 256, 16, 4, 49, kF, "fp8 m256 n64 local-lists"},
     {"28 rows and a bit", 256, 256, 16, 4, 113, kF, "fp8 m256 n128"},
-    {"32 choices", 256, 256, 64, 4, 8, kB, "bf16 m128 n32 route-everywhere"},
-    {"40 choices", 256, 256, 64, 5, 8, kB, "bf16 m128 n32 route-everywhere"},
+    {"32 choices", 256, 256, 64, 4, 8, kB, "bf16 m128 n8 words"},
+    {"40 choices", 256, 256, 64, 5, 8, kB, "bf16 m128 n8 words"},
     {"512 choices", 256, 256, 64, 8, 64, kB, "bf16 m128 n32 local-lists"},
     {"520 choices", 256, 256, 64, 8, 65, kB, "bf16 m128 n32"},
     {"9 tokens", 256, 256, 64, 1, 9, kB, "bf16 m128 n32 local-lists"},
@@ -81,12 +81,37 @@ TEST(Config, ASharedExpertWantsWideTilesSooner) {
   EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32 local-lists");
 }
 
+TEST(Config, WordsAreForFewTokens) {
+  Shape shape = shape_of({"qwen3", 2048, 768, 128, 8, 8, kB, ""});
+  EXPECT_TRUE(choose_config(shape).few());
+  shape.max_tokens = 9;
+  EXPECT_FALSE(choose_config(shape).few());
+  // In fp8 who reads h quantises it: four tokens, and two where rows are many.
+  shape.dtype = kF;
+  shape.max_tokens = 4;
+  EXPECT_TRUE(choose_config(shape).few());
+  shape.max_tokens = 5;
+  EXPECT_FALSE(choose_config(shape).few());
+  shape.max_tokens = 3;
+  shape.experts = shape.slots = 16;
+  EXPECT_FALSE(choose_config(shape).few());
+  shape.max_tokens = 2;
+  EXPECT_TRUE(choose_config(shape).few());
+  // A shared expert's rows are all tokens.
+  shape.dtype = kB;
+  shape.shared_intermediate = 1024;
+  EXPECT_TRUE(choose_config(shape).few());
+  shape.max_tokens = 3;
+  EXPECT_FALSE(choose_config(shape).few());
+}
+
 TEST(Config, ATileThatIsAskedForIsTaken) {
   Shape shape = shape_of({"qwen3", 2048, 768, 128, 8, 4096, kB, ""});
   shape.tile_tokens = 32;
   EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32");
   EXPECT_FALSE(choose_config(shape).gathers);
   shape.max_tokens = 1;
+  EXPECT_EQ(choose_config(shape).name(), "bf16 m128 n32 local-lists");
   shape.tile_tokens = 128;
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
 }
@@ -119,7 +144,7 @@ TEST(Config, GateTasksAreWithinTheKernelsLimits) {
         EXPECT_TRUE(tile.first == 32 || (tile.first == 8 && !config.images())) << tile.first;
         EXPECT_GE(tile.second, 1);
       }
-      EXPECT_TRUE(!config.route_everywhere || tokens <= kRouteEverywhereTokens);
+      EXPECT_TRUE(!config.few() || tokens <= kFewTokens);
     }
   }
 }

@@ -207,9 +207,16 @@ TEST(Describe, OneGpuForNow) {
 }
 
 TEST(Describe, Tiles) {
-  const char* wanted = "; it must be 0, 32, 64 or 128";
+  const char* wanted = "; it must be 0, 8, 32, 64 or 128";
   expect(qwen3(), {{"", [](auto& d) { d.tile_tokens = 32; }},
                    {"", [](auto& d) { d.tile_tokens = 128; }},
+                   {"", [](auto& d) { d.tile_tokens = d.max_tokens = 8; }},
+                   {"tile_tokens is 8, but max_tokens is 9",
+                    [](auto& d) {
+                      d.tile_tokens = 8;
+                      d.max_tokens = 9;
+                    },
+                    MOEOPT_ERROR_ARGUMENT},
                    {std::string("tile_tokens is 16") + wanted, [](auto& d) { d.tile_tokens = 16; },
                     MOEOPT_ERROR_ARGUMENT},
                    {std::string("tile_tokens is -1") + wanted, [](auto& d) { d.tile_tokens = -1; },

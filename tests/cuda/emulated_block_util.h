@@ -64,6 +64,12 @@ class Block {
           return true;
         }
         if (ring_full()) return false;
+        if (w_.publisher_routes() && !route_told_ &&
+            ticket_ >= w_.launch.unrouted() - w_.shared_tickets()) {
+          tell_alone(TaskKind::kList);
+          route_told_ = true;
+          return true;
+        }
         tasks_.push_back(describe(ticket_));
         left_ = tasks_.back().stages;
         drawn_ = false;
@@ -297,6 +303,7 @@ class Block {
         if (!dispatch(d.task.tile)) return false;
         break;
       case TaskKind::kList:
+        if (w_.publisher_routes()) break;
         if (!counted_) return counted_ = choices_are_there();
         if (w_.producer_lists()) break;
         if (!planned_) return false;
@@ -423,6 +430,9 @@ class Block {
       kept_[static_cast<std::size_t>(use)] = true;
       ++keeping_;
       return true;
+    }
+    if (d.task.kind == TaskKind::kList && w_.publisher_routes() && !counted_) {
+      return counted_ = choices_are_there();
     }
     if (stored_ <= published_) return false;
     keeping_ = 0;

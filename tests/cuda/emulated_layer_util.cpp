@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "cuda/emulated_launch_util.h"
-#include "cuda/moe/describe.h"
+#include "cuda/moe/fill_params.h"
 
 namespace moeopt::cuda::moe {
 
@@ -11,23 +11,7 @@ EmulatedLayer::EmulatedLayer(const Shape& layer_shape, bool given)
       ids_given(given),
       config(choose_config(shape)),
       workspace(workspace_layout(shape, config)),
-      launch{} {
-  const int m = config.variant.m_tiles;
-  const int gate_rows = (ids_given ? 0 : shape.experts) + (shape.shared_gate ? 1 : 0);
-  launch.n_max = config.variant.n_max;
-  launch.quantises = shape.dtype == Dtype::kFp8;
-  launch.hidden = shape.hidden;
-  launch.gathers = config.gathers;
-  launch.dispatches = !config.local_lists || (!config.route_everywhere && !ids_given);
-  launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;
-  launch.gate_units = ceil_div(gate_rows, config.gate_rows);
-  launch.units1 = ceil_div(expert_layout(shape).tiles1(), m);
-  launch.units2 = ceil_div(expert_layout(shape).tiles2(), config.variant.second_tiles);
-  if (shape.shared()) {
-    launch.shared_units1 = ceil_div(shared_layout(shape).tiles1(), m);
-    launch.shared_units2 = ceil_div(shared_layout(shape).tiles2(), config.variant.second_tiles);
-  }
-}
+      launch(make_launch(shape, config, ids_given)) {}
 
 EmulatedWorkspace::Set::Set(const EmulatedLayer& layer)
     : rows(static_cast<std::size_t>(layer.shape.slots)),

@@ -38,8 +38,17 @@ struct World {
   bool images() const { return layer.config.images(); }
   int task_slots() const { return images() ? 4 : 5; }
   bool producer_lists() const {
-    return local() && (layer.ids_given || layer.config.route_everywhere) &&
+    return local() && (layer.ids_given || layer.config.few()) &&
            launch.tokens * top_k() <= kProducerEntries;
+  }
+  bool publisher_routes() const {
+    return layer.config.few() && !layer.ids_given &&
+           layer.shape.max_tokens * top_k() <= kProducerEntries &&
+           (layer.shape.shared() || layer.shape.max_tokens == 1);
+  }
+  int shared_tickets() const {  // that need no routing
+    return launch.shared_tiles *
+           (launch.shared_units1 + (launch.shared_leads ? launch.shared_units2 : 0));
   }
   bool has_logits(std::size_t token) const {
     return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);

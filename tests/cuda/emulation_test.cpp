@@ -29,6 +29,7 @@ Shape draw_shape(std::mt19937& random, int max_tokens) {
   shape.slots = draw(random, 1, shape.experts);
   shape.max_tokens = max_tokens;
   if (draw(random, 0, 3) == 0) shape.tile_tokens = 32 << draw(random, 0, 2);
+  if (draw(random, 0, 7) == 0) shape.hidden = 2048 * draw(random, 1, 3);  // parts of combinations
   if (draw(random, 0, 2) == 0) {
     shape.shared_intermediate = unit * draw(random, 1, 4);
     shape.shared_gate = draw(random, 0, 1) == 1;
@@ -79,7 +80,8 @@ void expect_done_once(const EmulatedLayer& layer, const EmulatedResult& result, 
     expect_rows(true, all, launch.shared_units1, launch.shared_units2);
   }
   EXPECT_EQ(result.done.size(), wanted) << "work that nobody asked for";
-  EXPECT_EQ(result.combined, std::vector<int>(static_cast<std::size_t>(tokens), 1));
+  EXPECT_EQ(result.combined,
+            std::vector<int>(static_cast<std::size_t>(tokens), layer.launch.combine_parts));
 }
 
 Interleaving draw_interleaving(std::mt19937& random) {

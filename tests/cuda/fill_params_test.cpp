@@ -35,9 +35,18 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
       {"weights", p.weights, 4 * n(s.max_tokens) * n(p.y_rows)},
       {"expected", p.expected, 4 * n(s.max_tokens)},
       {"lists", p.lists, 4 * n(s.slots) * n(s.max_tokens)},
-      {"h", p.h, rows * n(s.intermediate) * element},
-      {"y", p.y, 2 * n(s.max_tokens) * n(p.y_rows) * n(s.hidden)},
   };
+  const bool few = p.launch.n_max <= kFewTokens;
+  if (few) {
+    const std::uint64_t columns = fp8 ? 1 : 2;  // of h in a word
+    regions.push_back({"h_words", p.h_words, 8 * rows * n(s.intermediate) / columns});
+    regions.push_back({"h_shared_words", p.h_shared_words,
+                       8 * n(s.max_tokens) * n(s.shared_intermediate) / columns});
+    regions.push_back({"y_words", p.y_words, 8 * n(s.max_tokens) * n(p.y_rows) * n(s.hidden / 2)});
+  } else {
+    regions.push_back({"h", p.h, rows * n(s.intermediate) * element});
+    regions.push_back({"y", p.y, 2 * n(s.max_tokens) * n(p.y_rows) * n(s.hidden)});
+  }
   if (p.local_lists != 0) {
     regions.push_back(
         {"logit_words", p.logit_words, 8 * n(s.max_tokens) * n(logits_stride(s.experts))});
@@ -47,9 +56,9 @@ std::vector<Region> regions_of(const Params& p, const Shape& s) {
   if (fp8) {
     regions.push_back({"x_quantised", p.x_quantised, n(s.max_tokens) * n(s.hidden)});
     regions.push_back({"x_scales", p.x_scales, 4 * n(s.max_tokens) * n(s.hidden / 128)});
-    regions.push_back({"h_scales", p.h_scales, 4 * rows * n(s.intermediate / 128)});
+    if (!few) regions.push_back({"h_scales", p.h_scales, 4 * rows * n(s.intermediate / 128)});
   }
-  if (s.shared()) {
+  if (s.shared() && !few) {
     regions.push_back(
         {"h_shared", p.h_shared, n(s.max_tokens) * n(s.shared_intermediate) * element});
     if (fp8) {
@@ -83,6 +92,7 @@ TEST(FillParams, WorkspaceRegionsAreApartAndInBounds) {
       shape_of(4096, 14336, 8, 2, 512, false, 0, 0),
       shape_of(7168, 2048, 256, 8, 64, true, 2048, 32),
       shape_of(64, 64, 1, 1, 1, false, 64, 0),
+      shape_of(7168, 2048, 32, 8, 8, true, 2048, 0),
       shape_of(128, 128, 512, 16, 65536, true, 128, 0),
       shape_of(16384, 32768, 3, 3, 65536, false, 32768, 512),
   };

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "cuda/moe/config.h"
-#include "cuda/moe/describe.h"
+#include "cuda/moe/fill_params.h"
 
 namespace moeopt::cuda::moe {
 namespace {
@@ -38,6 +38,8 @@ Played play(std::mt19937& random, int tokens, int experts, int n_max, bool share
   launch.quantises = quantises;
   launch.hidden = 64 * draw(2, 128);
   launch.dispatches = dispatches;
+  launch.combine_parts = draw(1, 3);
+  launch.shared_leads = draw(0, 1) == 1;
   launch.units1 = draw(1, 7);
   launch.units2 = draw(1, 7);
   launch.gathers = draw(0, 1) == 1;
@@ -111,7 +113,7 @@ TEST(Schedule, EveryTokenExpertAndUnitIsDoneOnce) {
     }
     expect_all(TaskKind::kFirst, -1, l.shared_units1, l.tokens);
     expect_all(TaskKind::kSecond, -1, l.shared_units2, l.tokens);
-    for (const int times : combined) ASSERT_EQ(times, 1);
+    for (const int times : combined) ASSERT_EQ(times, l.combine_parts);
     const auto ranks = [&](TaskKind kind) {
       return std::count_if(seen.begin(), seen.end(), [kind](const auto& task) {
         return std::get<0>(task) == static_cast<int>(kind);
@@ -196,6 +198,7 @@ TEST(Schedule, TheHintDoesNotChangeTheTask) {
 TEST(Schedule, TheExampleOfTheDocument) {
   Launch launch{};
   launch.n_max = 32;
+  launch.combine_parts = 1;
   launch.gate_tokens = 8;
   launch.gate_units = 2;
   launch.units1 = 4;
@@ -240,17 +243,7 @@ TEST(Schedule, TicketsFitAtTheExtremes) {
           shape.top_k = std::min(experts, top_k);
           shape.max_tokens = tokens;
           const Config config = choose_config(shape);
-          const ExpertLayout layout = expert_layout(shape);
-          Launch launch{};
-          launch.n_max = config.variant.n_max;
-          launch.quantises = dtype == Dtype::kFp8;
-          launch.hidden = shape.hidden;
-          launch.dispatches = true;
-          launch.gate_tokens = config.gate_tokens;
-          launch.gate_units = ceil_div(experts + 1, config.gate_rows);
-          launch.units1 = launch.shared_units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);
-          launch.units2 = launch.shared_units2 =
-              ceil_div(layout.tiles2(), config.variant.second_tiles);
+          Launch launch = make_launch(shape, config, false);
           launch = launch.with_tokens(tokens);
           const std::int64_t tiles = std::int64_t{1} * tokens * shape.top_k / launch.n_max + 512;
           const std::int64_t units = std::int64_t{1} * launch.units1 + launch.units2;

@@ -32,7 +32,7 @@ constexpr Shape kShapes[] = {
     // 128 router rows in a gate task, with 4096 tokens.
     {"many-experts-bf16", {"", 1152, 192, 256, 4, 0, 0, false}, false},
 };
-constexpr int kMaxTokens[] = {1, 8, 64, 512, 4096};
+constexpr int kMaxTokens[] = {1, 4, 8, 64, 512, 4096};
 
 std::vector<std::int32_t> draw_rows(int n, int of, Rng& rng) {
   std::vector<std::int32_t> rows(static_cast<std::size_t>(of));
@@ -66,7 +66,7 @@ void test_batches(Suite& suite, Arena& arena, const Shape& shape) {
     const std::vector<float> all_weights =
         arena.download(whole.outputs.weights, static_cast<std::size_t>(all) * k);
     for (const int max_tokens : kMaxTokens) {
-      for (const int n : {1, 1, 7, 64, 333}) {
+      for (const int n : {1, 1, 3, 7, 64, 333}) {
         if (n > max_tokens || max_tokens > all) continue;
         const Arena::Scope inner(arena);
         const std::vector<std::int32_t> rows = draw_rows(n, all, rng);

@@ -1,10 +1,13 @@
 #include "gpu/kernel_h.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 #include "cuda/moe/config.h"
 #include "cuda/moe/describe.h"
 #include "cuda/moe/workspace.h"
+#include "tensor/dtype.h"
 
 namespace moeopt::gpu_test {
 namespace {
@@ -63,6 +66,29 @@ void unfold(Arena& arena, const std::vector<ImageTile>& tiles, int width, const 
   }
   h = arena.upload(plain);
   scale = arena.upload(plain_scales);
+}
+
+// h of few tokens, float32 in words, as those who read it quantise it.
+void quantise_words(Arena& arena, const unsigned char* words, std::size_t rows, int width,
+                    const Fp8Bits*& h, const float*& scale) {
+  constexpr std::size_t kBlock = 128;
+  constexpr float kLargest = 448.0f;
+  const std::vector<std::uint64_t> stored = arena.download(
+      reinterpret_cast<const std::uint64_t*>(words), rows * static_cast<std::size_t>(width));
+  std::vector<Fp8Bits> plain;
+  std::vector<float> scales;
+  for (std::size_t start = 0; start < stored.size(); start += kBlock) {
+    float column[kBlock];
+    float largest = 1e-10f;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      column[i] = std::bit_cast<float>(static_cast<std::uint32_t>(stored[start + i]));
+      largest = std::fmax(largest, std::fabs(column[i]));
+    }
+    scales.push_back(largest / kLargest);
+    for (const float value : column) plain.push_back(to_f8e4m3(value / scales.back()).bits);
+  }
+  h = arena.upload(plain);
+  scale = arena.upload(scales);
 }
 
 }  // namespace
@@ -124,6 +150,13 @@ KernelH find_kernel_h(Arena& arena, const moeopt_moe_desc& desc, const void* wor
     if (assignment.slots[place] >= 0) {
       found.row_of_place[place] = found.row_of_place[leader_of(assignment, place)];
     }
+  }
+  if (config.few() && shape.dtype == moe::Dtype::kFp8) {
+    quantise_words(arena, base + layout.h_words, static_cast<std::size_t>(row), shape.intermediate,
+                   found.h, found.scale);
+    quantise_words(arena, base + layout.h_shared_words,
+                   shape.shared() ? static_cast<std::size_t>(assignment.rows) : 0,
+                   shape.shared_intermediate, found.shared_h, found.shared_scale);
   }
   if (config.images()) {
     unfold(arena, tiles, shape.intermediate, found.h, found.scale);

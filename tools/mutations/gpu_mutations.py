@@ -9,6 +9,7 @@ from mutations import Mutation
 
 FOLDER = "src/cuda/moe/"
 COMBINE = FOLDER + "combine.cuh"
+COMBINE_FEW = FOLDER + "combine_few.cuh"
 DISPATCH = FOLDER + "dispatch.cuh"
 FEW = FOLDER + "few_tokens.cuh"
 GATE = FOLDER + "gate.cuh"
@@ -27,6 +28,7 @@ ROUNDING = FOLDER + "rounding.cuh"
 ROUTE = FOLDER + "route.cuh"
 ROUTE_TEAMS = FOLDER + "route_teams.cuh"
 SPECULATION = FOLDER + "speculation.cuh"
+WORD_LOADER = FOLDER + "word_loader.cuh"
 
 SWIGLU_LOW = "sums[i][4 * g] = swiglu(sums[i][4 * g], sums[i][4 * g + 2]);"
 ADD = """sum[2 * j] += weight * low_bf16(two[j]);
@@ -168,8 +170,8 @@ GEMMS = [
       promote<kN>(products, block_scales, token_scales(), total);"""),
     Mutation("a weight's scale block off by one", FEW, "return {scales[block * step],",
              "return {scales[min(block + 1, info.blocks - 1) * step],"),
-    Mutation("a block promoted by the scales of the one before it", FEW, "promote<kN>(others, scales_of(block + 1),",
-             "promote<kN>(others, scales_of(block),"),
+    Mutation("a block promoted by the scales of the one before it", FEW, "promote<kN>(others, scales_of(scales, first, block + 1),",
+             "promote<kN>(others, scales_of(scales, first, block),"),
     Mutation("a task's tile taken for the one after it", PRODUCER, "return info.task.unit * unit_tiles(info);",
              "return info.task.unit * T::kMTiles;"),
     Mutation("a weight's scale block off by one (many tokens)", MANY, "of_weights += first ? 8 : 4;",
@@ -284,4 +286,43 @@ ORDER = [
              "static_cast<unsigned long long>(2 * info.rows));"),
 ]
 
-MUTATIONS = [*WEIGHTS, *GEMMS, *ROUTES, *ORDER]
+# The tile of few tokens, whose h and y go as words.
+WORDS = [
+    Mutation("h read before it is there (words)", WORD_LOADER, "there &= has_tag(words[i][j], run_.tag);", ""),
+    Mutation("y read before it is there (words)", COMBINE_FEW, "there &= has_tag(words[n], run.tag);", ""),
+    Mutation("the last of h's words not asked for", WORD_LOADER, "if (i < left && has(info, item)) {",
+             "if (i + 1 < left && has(info, item)) {"),
+    Mutation("h's scale from a lane's own columns (words)", WORD_LOADER,
+             "largest = __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(largest)));", ""),
+    Mutation("h's scale of the wrong row (words)", WORD_LOADER,
+             "s_.token_scales[stage][block * T::kNMax + row] = scale;",
+             "s_.token_scales[stage][block * T::kNMax + row / 2] = scale;"),
+    Mutation("h stored without the swizzle (bf16 words)", WORD_LOADER, "((lane_ % 8) ^ (row % 8)) * 16) = {",
+             "(lane_ % 8) * 16) = {"),
+    Mutation("h of the token before (fp8 words)", FEW, "store_word(to + width, __float_as_uint(high), run_.tag);",
+             "store_word(to + width, __float_as_uint(low), run_.tag);"),
+    Mutation("gate and up swapped (words)", FEW, "const float high = swiglu(sums[0][1], sums[0][3]);",
+             "const float high = swiglu(sums[0][3], sums[0][1]);"),
+    Mutation("the second of two blocks never promoted (words)", FEW,
+             "promote<kN>(others, high, token_scales(1), total);", ""),
+    Mutation("the second block's token scales from the first (words)", FEW, "token_scales(1), total);",
+             "token_scales(), total);"),
+    Mutation("the last odd block of K not multiplied (words)", FEW, "if (block < info.blocks) {", "if (false) {"),
+    Mutation("router weight x 0.8 (words)", COMBINE_FEW, "weight[n] = from >= 0 ? addends.weight[s] : 0.0f;",
+             "weight[n] = from >= 0 ? 0.8f * addends.weight[s] : 0.0f;"),
+    Mutation("an absent slot's weight counts (words)", COMBINE_FEW,
+             "weight[n] = from >= 0 ? addends.weight[s] : 0.0f;", "weight[n] = addends.weight[min(s, kMaxTopK)];"),
+    Mutation("a part of the columns combined for another", COMBINE_FEW, "task.unit * kCombineColumns + 2 * consumer;",
+             "task.unit / 2 * kCombineColumns + 2 * consumer;"),
+    Mutation("given ids reported by another part", COMBINE_FEW, "task.unit == 0);", "task.unit == 1);"),
+    Mutation("the walk before y is the combination (words)", COMBINE_FEW,
+             "combine_words(p, run, addends, task.tile, column, pass == 1);",
+             "combine_words(p, run, addends, task.tile, column, pass == 0);"),
+    Mutation("the publisher routes the first token alone", PUBLISHER, "token < run_.launch.tokens; ++token) {",
+             "token < min(run_.launch.tokens, 1); ++token) {"),
+    Mutation("shared tickets counted twice", FOLDER + "schedule.h",
+             "return unrouted() + (shared_leads ? 0 : shared_tiles * shared_units2) +",
+             "return unrouted() + shared_tiles * shared_units2 +"),
+]
+
+MUTATIONS = [*WEIGHTS, *GEMMS, *ROUTES, *ORDER, *WORDS]

@@ -69,12 +69,12 @@ __device__ void combine_columns(const Params& p, const Addends* addends, int fir
 }
 
 // A warp's token: what its output adds up, lane s slot s and lane k the shared expert. Returns how
-// many routed rows of y it waits for (same in all lanes).
+// many routed rows of y it waits for (same in all lanes). Given ids are reported where `reports`.
 template <typename T>
 __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, int token,
-                            Addends& addends, int lane) {
+                            Addends& addends, int lane, bool reports = true) {
   const std::int64_t entry = std::int64_t{1} * token * p.top_k + lane;
-  const bool local = T::kLocalLists && p.local_lists;
+  const bool local = local_lists<T>(p);
   int expected = 0;
   if (local && p.ids != nullptr) {
     const Route r = route_token(p, run, token, lane);
@@ -83,16 +83,18 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
       addends.weight[lane] = r.chosen.weight;
     }
     expected = r.expected;
-    report_token(p, r, token, lane);
+    if (reports) report_token(p, r, token, lane);
   } else if (local) {
     Choice choice{-1, -1};
     if (lane < p.top_k) {
       choice = choice_of(p, s, run, entry);
       addends.from[lane] = choice.y_slot;
-      addends.weight[lane] =
-          p.route_everywhere
-              ? s.local.weight[entry]
-              : __uint_as_float(wait_for_word(p.weight_words + entry, run.tag, "weights"));
+      if constexpr (T::kFew) {
+        addends.weight[lane] = s.local.weight[entry];
+      } else {
+        addends.weight[lane] =
+            __uint_as_float(wait_for_word(p.weight_words + entry, run.tag, "weights"));
+      }
     }
     expected = __popc(__ballot_sync(kAllLanes, choice.slot >= 0));
   } else {
@@ -119,6 +121,13 @@ __device__ int find_addends(const Params& p, SharedState<T>& s, const Run& run, 
 __device__ inline std::uint32_t y_arrivals(const Params& p, const Run& run, int expected) {
   return static_cast<std::uint32_t>(expected * run.launch.units2 +
                                     (p.shared_intermediate > 0 ? run.launch.shared_units2 : 0));
+}
+
+// With few tasks a block comes to its combination long before y does: it walks through the code
+// once without reading or writing, so that the code is here when y is. Between other kernels no
+// cache holds it.
+__device__ inline bool waits_long_for_y(const Params& p, const Run& run) {
+  return run.launch.tokens * p.y_rows * run.launch.units2 <= 2 * static_cast<int>(gridDim.x);
 }
 
 // A token without rows here (no local expert, no shared one) waits for nothing and gets zeros.
@@ -155,13 +164,8 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
     __syncwarp();
     return;
   }
-  // With few tasks a block comes here long before y does: it walks through the code once without
-  // reading or writing, so that the code is here when y is. Between other kernels no cache holds
-  // it.
-  const bool waits =
-      run.launch.tokens * p.y_rows * run.launch.units2 <= 2 * static_cast<int>(gridDim.x);
 #pragma unroll 1
-  for (int pass = waits ? 0 : 1; pass < 2; ++pass) {
+  for (int pass = waits_long_for_y(p, run) ? 0 : 1; pass < 2; ++pass) {
     const bool real = pass == 1;
     if (real) wait_for_y();
     named_barrier(kConsumerBarrier, kConsumers);

@@ -13,9 +13,9 @@ std::string Config::name() const {
               ? "/" + std::to_string(kTileRows * variant.second_tiles)
               : "") +
          " n" + std::to_string(variant.n_max) +
-         (route_everywhere ? " route-everywhere"
-          : local_lists    ? " local-lists"
-                           : "");
+         (few()         ? " words"
+          : local_lists ? " local-lists"
+                        : "");
 }
 
 namespace {
@@ -48,6 +48,12 @@ void choose_wide_gate(const Shape& shape, Config& config) {
 
 // Tokens of a task; `rows`: of an expert when all are asked for equally often.
 int choose_tile(const Shape& shape, double rows) {
+  // Who multiplies h reads it as words, and in fp8 quantises it: with more rows than one or two
+  // that takes longer than the weights.
+  const bool fp8 = shape.dtype == Dtype::kFp8;
+  const bool long_rows = fp8 && rows > 1;
+  const int few = shape.shared() || long_rows ? 2 : fp8 ? kFewTokens / 2 : kFewTokens;
+  if (shape.max_tokens <= few) return kFewTokens;
   // A shared expert has all tokens: the wider the tile, the less often its weights are read.
   if (shape.shared()) return rows <= 12 && shape.max_tokens <= 64 ? 32 : 128;
   return rows <= 12 ? 32 : rows <= 28 ? 64 : 128;
@@ -60,27 +66,26 @@ Config choose_config(const Shape& shape) {
   Config config{};
   config.variant.dtype = shape.dtype;
   config.variant.n_max = shape.tile_tokens > 0 ? shape.tile_tokens : choose_tile(shape, rows);
-  config.variant.m_tiles = shape.dtype == Dtype::kFp8 || config.variant.n_max > 32 ? 2 : 1;
-  const bool halves =
-      shape.dtype == Dtype::kFp8 && config.variant.n_max == 32 && halves_second(shape);
+  const bool fp8 = shape.dtype == Dtype::kFp8;
+  config.variant.m_tiles = !config.few() && (fp8 || config.variant.n_max > 32) ? 2 : 1;
+  const bool halves = fp8 && config.variant.n_max == 32 && halves_second(shape);
   config.variant.second_tiles = halves ? 1 : config.variant.m_tiles;
   config.gate_tokens = shape.max_tokens <= 64 && !config.images() ? 8 : 32;
   // About one task a block while tokens are few, those that come with the gate's counted; whole mma
   // tiles of 16 rows when they are many.
   constexpr int kTasks = 120;
   const int tiles = ceil_div(shape.max_tokens, config.gate_tokens);
-  const int quantised = shape.dtype == Dtype::kFp8 ? shape.max_tokens : 0;
+  const int quantised = fp8 ? shape.max_tokens : 0;
   const int others = ceil_div(shape.max_tokens, kWarpTokens) +
                      ceil_div(quantised, quantise_tokens_of(shape.max_tokens, shape.hidden));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);
-  constexpr int kFewTokens = 512;  // a task of few rows is done sooner
-  if (config.images() && shape.max_tokens > kFewTokens) choose_wide_gate(shape, config);
+  constexpr int kShortTasks = 512;  // up to here a task of few rows is done sooner
+  if (config.images() && shape.max_tokens > kShortTasks) choose_wide_gate(shape, config);
   // Where an expert's tokens are few, the other units would wait for the first.
   config.gathers = config.images() && rows > 256;
   config.local_lists =
       config.variant.n_max <= 64 && shape.max_tokens * shape.top_k <= kLocalEntries;
-  config.route_everywhere = config.local_lists && shape.max_tokens <= kRouteEverywhereTokens;
   return config;
 }
 

@@ -41,26 +41,29 @@ struct Shape {
 struct Variant {
   Dtype dtype;
   int m_tiles;       // 1 or 2; two warpgroups: a task covers 128 * m_tiles rows of weights
-  int n_max;         // 32, 64 or 128
+  int n_max;         // 8, 32, 64 or 128
   int second_tiles;  // 128-row tiles of a task of the second GEMM
 
   bool operator==(const Variant&) const = default;
 };
 
+inline constexpr int kFewTokens = 8;  // of a launch: the tile of 8 tokens
+
 struct Config {
   Variant variant;
-  int gate_tokens;        // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
-  int gate_rows;          // router rows of a gate task: 2 .. 16; of a wide one (images) 64 or 128
-  bool local_lists;       // each block sorts all (token, slot) entries for itself
-  bool route_everywhere;  // and repeats the top-k of all tokens, too; only with local_lists
-  bool gathers;           // with images: x, too, from the second weight unit on (Launch::gathers)
+  int gate_tokens;   // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
+  int gate_rows;     // router rows of a gate task: 2 .. 16; of a wide one (images) 64 or 128
+  bool local_lists;  // each block sorts all (token, slot) entries for itself
+  bool gathers;      // with images: x, too, from the second weight unit on (Launch::gathers)
   // h lies in stage images (layout.h).
   bool images() const { return variant.n_max >= 128; }
+  // The tile of few tokens: each block repeats the top-k of all tokens as well, and h and y go from
+  // block to block as words (ptx.cuh).
+  bool few() const { return variant.n_max <= kFewTokens; }
   std::string name() const;  // "bf16 m128 n32"; "m256/128": 128 rows in the second GEMM
 };
 
 inline constexpr int kGateRows = 16;
-inline constexpr int kRouteEverywhereTokens = 8;
 inline constexpr int kLocalEntries = 512;    // tokens * k at most, with local_lists
 inline constexpr int kProducerEntries = 32;  // given, a lane each: the producer makes those lists
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "cuda/moe/combine.cuh"
+#include "cuda/moe/combine_few.cuh"
 #include "cuda/moe/dispatch.cuh"
 #include "cuda/moe/few_tokens.cuh"
 #include "cuda/moe/gate.cuh"
@@ -46,16 +47,22 @@ class Consumer {
         }
         if (!wide) gate_task(s_.params, s_, run_, info.task, consumer());
       }
-      if (kind == TaskKind::kDispatch) {
-        // The schedule is not known before all dispatch tasks are done.
-        dispatch_task(s_.params, run_, s_.row_start, info.task, consumer());
+      if constexpr (!T::kFew) {
+        if (kind == TaskKind::kDispatch) {
+          // The schedule is not known before all dispatch tasks are done.
+          dispatch_task(s_.params, run_, s_.row_start, info.task, consumer());
+        }
       }
       if constexpr (T::kLocalLists) {
-        if (kind == TaskKind::kList) list_task(s_.params, s_, run_, consumer());
+        if (kind == TaskKind::kList && !publisher_routes<T>(s_.params)) {
+          list_task(s_.params, s_, run_, consumer());
+        }
       }
       if (kind == TaskKind::kCombine) {
         if constexpr (T::kImages) {
           gemms_.combine(info, run_);
+        } else if constexpr (T::kFew) {
+          combine_few(s_.params, s_, run_, info.task, consumer());
         } else {
           combine_task(s_.params, s_, run_, info.task, consumer());
         }
@@ -69,7 +76,7 @@ class Consumer {
           }
         }
       }
-      if (kind == TaskKind::kFirst || kind == TaskKind::kSecond) gemms_.gemm(info);
+      if (info.gemm()) gemms_.gemm(info);
       stamp(gemms_.trace(), TracePhase::kFinished, info.task);
       if constexpr (T::kFp8) fence_async_shared();  // the copy engine writes the next task's scales
       tasks.go_to(info.place);

@@ -116,9 +116,12 @@ Shape check_desc(const moeopt_moe_desc* given) {
   check_range("top_k", desc.top_k, 1, std::min(kMaxTopK, desc.experts));
   check_range("slots", desc.slots, 0, kMaxExperts);
   check_range("max_tokens", desc.max_tokens, 1, kMaxTokens);
-  if (desc.tile_tokens != 0 && desc.tile_tokens != 32 && desc.tile_tokens != 64 &&
-      desc.tile_tokens != 128) {
-    refuse_argument(is("tile_tokens", desc.tile_tokens) + "; it must be 0, 32, 64 or 128");
+  if (desc.tile_tokens != 0 && desc.tile_tokens != kFewTokens && desc.tile_tokens != 32 &&
+      desc.tile_tokens != 64 && desc.tile_tokens != 128) {
+    refuse_argument(is("tile_tokens", desc.tile_tokens) + "; it must be 0, 8, 32, 64 or 128");
+  }
+  if (desc.tile_tokens == kFewTokens && desc.max_tokens > kFewTokens) {
+    refuse_argument("tile_tokens is 8, but max_tokens is " + std::to_string(desc.max_tokens));
   }
   check_router(desc);
   if (desc.shared_intermediate != 0) {

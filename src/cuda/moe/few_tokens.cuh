@@ -18,7 +18,7 @@ template <typename T>
 class FewTokens {
  public:
   __device__ FewTokens(const Params& p, SharedState<T>& s, Tracer trace)
-      : p_(p), s_(s), trace_(trace), rings_(s) {
+      : p_(p), s_(s), run_(s.run), trace_(trace), rings_(s) {
     static_assert(T::kNMax <= 64);
   }
 
@@ -26,15 +26,19 @@ class FewTokens {
   __device__ Tracer& trace() { return trace_; }
 
   __device__ void gemm(const TaskInfo& info) {
-    const int rows = info.rows;
-    if (rows <= 8) {
+    if constexpr (T::kFew) {
       gemm_n<8>(info);
-    } else if (rows <= 16) {
-      gemm_n<16>(info);
-    } else if (rows <= 32) {
-      gemm_n<32>(info);
     } else {
-      if constexpr (T::kNMax >= 64) gemm_n<64>(info);
+      const int rows = info.rows;
+      if (rows <= 8) {
+        gemm_n<8>(info);
+      } else if (rows <= 16) {
+        gemm_n<16>(info);
+      } else if (rows <= 32) {
+        gemm_n<32>(info);
+      } else {
+        if constexpr (T::kNMax >= 64) gemm_n<64>(info);
+      }
     }
   }
 
@@ -60,7 +64,9 @@ class FewTokens {
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
-    if constexpr (T::kFp8) {
+    if constexpr (T::kFp8 && T::kBlocks == 2) {
+      multiply_fp8_pairs<kN>(info, s_.weight_scales[info.place.stage][0], first, sums);
+    } else if constexpr (T::kFp8) {
       multiply_fp8<kN>(info, s_.weight_scales[info.place.stage][group()], first, sums);
     } else {
       multiply_bf16<kN>(info, sums);
@@ -147,9 +153,9 @@ class FewTokens {
   // 128 products by wgmma, times both scales, then into the float32 total: the tensor core's own
   // accumulator keeps too few bits for all of K. Both m-tiles at a time.
   template <int kN>
-  __device__ void issue_fp8(Sums<kN>& products) {
-    const std::uint64_t weights = weights_operand(0);
-    const std::uint64_t tokens = tokens_operand(0);
+  __device__ void issue_fp8(Sums<kN>& products, int block = 0) {
+    const std::uint64_t weights = weights_operand(block);
+    const std::uint64_t tokens = tokens_operand(block);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
@@ -166,6 +172,12 @@ class FewTokens {
     float low;
     float high;
   };
+  // scales: of the task's tile; in the first GEMM two a block.
+  static __device__ BlockScales scales_of(const float* scales, bool first, int block) {
+    const int step = first ? 2 : 1;
+    const int up = first ? 1 : 0;
+    return {scales[block * step], scales[block * step + up]};
+  }
   template <int kN>
   __device__ void promote(Sums<kN>& products, BlockScales scales, const float* token_scales,
                           Sums<kN>& total) {
@@ -182,20 +194,15 @@ class FewTokens {
       }
     }
   }
-  // Of this thread's tokens of the stage at hand.
-  __device__ const float* token_scales() const {
-    return rings_.token_scales() + 2 * (lane() % 4);
+  // Of this thread's tokens, for a block of the stage at hand.
+  __device__ const float* token_scales(int block = 0) const {
+    return rings_.token_scales() + block * T::kNMax + 2 * (lane() % 4);
   }
 
   template <int kN>
   __device__ void multiply_fp8(const TaskInfo& info, const float* scales, bool first,
                                Sums<kN>& total) {
     static_assert(T::kBlocks == 1);
-    const int step = first ? 2 : 1;
-    const int up = first ? 1 : 0;
-    const auto scales_of = [&](int block) -> BlockScales {
-      return {scales[block * step], scales[block * step + up]};
-    };
     Sums<kN> products = {};
     int block = 0;
     if constexpr (T::kHalvesSecond && kN == 8) {
@@ -211,10 +218,10 @@ class FewTokens {
         wait_for_stage(info, block + 1);
         issue_fp8<kN>(others);
         wgmma_wait<1>();
-        promote<kN>(products, scales_of(block), tokens, total);
+        promote<kN>(products, scales_of(scales, first, block), tokens, total);
         rings_.free_previous();
         wgmma_wait<0>();
-        promote<kN>(others, scales_of(block + 1), token_scales(), total);
+        promote<kN>(others, scales_of(scales, first, block + 1), token_scales(), total);
         rings_.advance();
         rings_.free_previous();
       }
@@ -222,11 +229,43 @@ class FewTokens {
     // (Promoting one while the next runs costs code, which between other kernels is fetched from
     // memory; the other warpgroup fills the gap.)
     for (; block < info.blocks; ++block) {
-      const BlockScales block_scales = scales_of(block);
+      const BlockScales block_scales = scales_of(scales, first, block);
       wait_for_stage(info, block);
       issue_fp8<kN>(products);
       wgmma_wait<0>();
       promote<kN>(products, block_scales, token_scales(), total);
+      rings_.advance();
+      rings_.free_previous();
+    }
+  }
+
+  // Two blocks a stage: the first one's products are promoted while the second one's are made.
+  template <int kN>
+  __device__ void multiply_fp8_pairs(const TaskInfo& info, const float* scales, bool first,
+                                     Sums<kN>& total) {
+    static_assert(T::kBlocks == 2);
+    Sums<kN> products = {};
+    Sums<kN> others = {};
+    int block = 0;
+#pragma unroll 1
+    for (; block + 1 < info.blocks; block += 2) {
+      const BlockScales low = scales_of(scales, first, block);
+      const BlockScales high = scales_of(scales, first, block + 1);
+      wait_for_stage(info, block);
+      issue_fp8<kN>(products);
+      issue_fp8<kN>(others, 1);
+      wgmma_wait<1>();
+      promote<kN>(products, low, token_scales(), total);
+      wgmma_wait<0>();
+      promote<kN>(others, high, token_scales(1), total);
+      rings_.advance();
+      rings_.free_previous();
+    }
+    if (block < info.blocks) {
+      wait_for_stage(info, block);
+      issue_fp8<kN>(products);
+      wgmma_wait<0>();
+      promote<kN>(products, scales_of(scales, first, block), token_scales(), total);
       rings_.advance();
       rings_.free_previous();
     }
@@ -246,6 +285,10 @@ class FewTokens {
   __device__ void finish_first(const TaskInfo& info, Sums<kN>& sums) {
     const bool shared = info.task.slot < 0;
     const ExpertLayout& layout = shared ? p_.shared_layout : p_.layout;
+    if constexpr (T::kFew) {
+      finish_first_few(info, sums, shared ? p_.h_shared_words : p_.h_words, layout.intermediate);
+      return;
+    }
     const int tile = packed_tile(info);
     std::byte* h = (shared ? p_.h_shared : p_.h) +
                    std::int64_t{1} * info.h_row * layout.intermediate * T::kElementBytes;
@@ -274,6 +317,27 @@ class FewTokens {
                 h + (std::int64_t{1} * row * layout.intermediate + column) * 2) = two;
           }
         }
+      }
+    }
+  }
+
+  // h [rows][width] as words: of two columns in bf16, or of one in float32, which is quantised by
+  // those who read it, since its 128 columns that share a scale come from two tasks.
+  __device__ void finish_first_few(const TaskInfo& info, const Sums<8>& sums, Word* h, int width) {
+    const int column = packed_tile(info) * 64 + (group() * 4 + warp()) * 8;
+    const int quad = lane() % 4;
+    const float low = swiglu(sums[0][0], sums[0][2]);  // tokens 2 quad and 2 quad + 1
+    const float high = swiglu(sums[0][1], sums[0][3]);
+    if constexpr (T::kFp8) {
+      Word* to = h + std::int64_t{1} * (info.h_row + 2 * quad) * width + column + lane() / 4;
+      if (2 * quad < info.rows) store_word(to, __float_as_uint(low), run_.tag);
+      if (2 * quad + 1 < info.rows) store_word(to + width, __float_as_uint(high), run_.tag);
+    } else {
+      const std::uint32_t two = transpose_8x8(pack_bf16(low, high));
+      const int row = lane() / 4;
+      if (row < info.rows) {
+        store_word(h + (std::int64_t{1} * (info.h_row + row) * width + column) / 2 + quad, two,
+                   run_.tag);
       }
     }
   }
@@ -344,8 +408,14 @@ class FewTokens {
         const std::uint32_t low = transpose_8x8(pack_bf16(sums[i][4 * g], sums[i][4 * g + 1]));
         const std::uint32_t high = transpose_8x8(pack_bf16(sums[i][4 * g + 2], sums[i][4 * g + 3]));
         const int row = 8 * g + lane() / 4;
-        if (row < info.rows) {
-          std::byte* at = y + (std::int64_t{1} * y_row[row] * p_.hidden + column) * 2;
+        if (row >= info.rows) continue;
+        const std::int64_t element = std::int64_t{1} * y_row[row] * p_.hidden + column;
+        if constexpr (T::kFew) {
+          Word* at = p_.y_words + element / 2;
+          store_word(at, low, run_.tag);
+          store_word(at + 4, high, run_.tag);
+        } else {
+          std::byte* at = y + element * 2;
           *reinterpret_cast<std::uint32_t*>(at) = low;
           *reinterpret_cast<std::uint32_t*>(at + 16) = high;
         }
@@ -355,6 +425,7 @@ class FewTokens {
 
   const Params& p_;
   SharedState<T>& s_;
+  const Run& run_;
   Tracer trace_;
   bool exchange_ = false;
   Rings<T> rings_;

@@ -48,7 +48,6 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.gate_rows = config.gate_rows;
   params.local_lists = config.local_lists ? 1 : 0;
   params.gathers = config.gathers ? 1 : 0;
-  params.route_everywhere = config.route_everywhere ? 1 : 0;
 }
 
 // `control` holds what lasts from launch to launch, [0, control_bytes); `base` the rest.
@@ -65,6 +64,9 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* bas
   place(params.logit_words, control, w.logit_words);
   place(params.choice_words, control, w.choice_words);
   place(params.weight_words, control, w.weight_words);
+  place(params.h_words, control, w.h_words);
+  place(params.h_shared_words, control, w.h_shared_words);
+  place(params.y_words, control, w.y_words);
   params.set_bytes = w.set_bytes;
   params.token_tiles = w.token_tiles;
   params.shared_tiles = w.shared_tiles;
@@ -87,11 +89,35 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* bas
 
 }  // namespace
 
+Launch make_launch(const Shape& shape, const Config& config, bool ids_given) {
+  const int gate_rows = (ids_given ? 0 : shape.experts) + (shape.shared_gate ? 1 : 0);
+  Launch launch{};
+  launch.n_max = config.variant.n_max;
+  launch.quantises = shape.dtype == Dtype::kFp8;
+  launch.hidden = shape.hidden;
+  launch.gathers = config.gathers;
+  launch.dispatches = !config.few() && (!config.local_lists || !ids_given);
+  launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;
+  launch.gate_units = ceil_div(gate_rows, config.gate_rows);
+  launch.combine_parts = config.few() ? ceil_div(shape.hidden, kCombineColumns) : 1;
+  const auto set_units = [&](const ExpertLayout& layout, int& units1, int& units2) {
+    units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);
+    units2 = ceil_div(layout.tiles2(), config.variant.second_tiles);
+  };
+  set_units(expert_layout(shape), launch.units1, launch.units2);
+  if (shape.shared()) {
+    set_units(shared_layout(shape), launch.shared_units1, launch.shared_units2);
+    launch.shared_leads = config.few();
+  }
+  return launch;
+}
+
 Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayout& workspace,
                    const moeopt_moe_args& args) {
   Params params{};
   fill_call(args, params);
   fill_layer(shape, config, params);
+  params.launch = make_launch(shape, config, args.ids != nullptr);
   void* control = args.control != nullptr ? args.control : args.workspace;
   fill_workspace(workspace, static_cast<std::byte*>(control),
                  static_cast<std::byte*>(args.workspace), params);

@@ -9,6 +9,9 @@
 
 namespace moeopt::cuda::moe {
 
+// The sizes of a launch, but for the tokens.
+Launch make_launch(const Shape& shape, const Config& config, bool ids_given);
+
 // `args` as check_args returned them for this shape.
 Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayout& workspace,
                    const moeopt_moe_args& args);

@@ -90,7 +90,7 @@ __device__ void gate_logits(const Params& p, SharedState<T>& s, const Run& run,
       for (int w = 0; w < kConsumerWarps; ++w) total += partial[w * 128 + consumer];
       const int column = p.ids == nullptr ? first_row + row : p.experts_total;
       const std::int64_t at = std::int64_t{1} * token * logits_stride(p.experts_total) + column;
-      if (p.local_lists) {
+      if (local_lists<T>(p)) {
         store_word(p.logit_words + at, __float_as_uint(total), run.tag);
       } else {
         p.logits[at] = total;
@@ -118,7 +118,7 @@ __device__ __noinline__ void gate_task(const Params& p, SharedState<T>& s, const
   } else {
     gate_logits<4>(p, s, run, gate, consumer);
   }
-  if (consumer == 0 && !p.local_lists) add_release(run.gate_arrived + task.tile, 1);
+  if (consumer == 0 && !local_lists<T>(p)) add_release(run.gate_arrived + task.tile, 1);
 }
 
 // Where the configuration's gate_rows says so (with images alone).

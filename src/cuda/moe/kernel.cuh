@@ -15,7 +15,7 @@
 namespace moeopt::cuda::moe {
 
 template <typename T>
-__device__ void init_barriers(SharedState<T>& s) {
+__device__ void init_barriers(const Params& p, SharedState<T>& s) {
   for (int i = 0; i < T::kWeightStages; ++i) {
     mbarrier_init(s.full[i], 1 + (T::kOneRing ? T::kLoaderLanes : 0));
     mbarrier_init(s.empty[i], kConsumerWarps * kArrivingLanes + (T::kOneRing ? 1 : 0));
@@ -31,7 +31,7 @@ __device__ void init_barriers(SharedState<T>& s) {
     mbarrier_init(s.task_stored[i], kConsumerWarps * kArrivingLanes);
     mbarrier_init(s.task_empty[i], (kLoaderWarps + 1) * kArrivingLanes);
   }
-  mbarrier_init(s.counted, kConsumers);
+  mbarrier_init(s.counted, publisher_routes<T>(p) ? 32 : kConsumers);
   mbarrier_init(s.planned, 32);
   mbarrier_init(s.listed, kConsumers);
   fence_mbarrier_init();
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
     }
     prefetch_gate(p, static_cast<int>(blockIdx.x * kConsumers + word));
   } else if (threadIdx.x == 32) {
-    init_barriers(s);
+    init_barriers(p, s);
   } else if (threadIdx.x == 0) {
     const std::uint64_t ticket = atomicAdd(p.ticket, 1ull);
     const int tokens = launch_tokens(p);
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   if (warp < 4) {
-    release_registers<T::kProducerRegisters>();
+    if constexpr (!T::kFew) release_registers<T::kProducerRegisters>();
     if (warp == 0) {
       Producer<T>(p, s).work();
     } else if (warp == kPublisherWarp) {
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads, 1) flash_dmoe(const __grid_constant_
       Loader<T>(p, s).work();
     }
   } else {
-    claim_registers<T::kConsumerRegisters>();
+    if constexpr (!T::kFew) claim_registers<T::kConsumerRegisters>();
     Consumer<T>(p, s).work();
   }
 }

@@ -12,28 +12,6 @@ namespace moeopt::cuda::moe {
 
 inline constexpr std::size_t kSharedLimit = 227 * 1024;  // of a Hopper block
 
-// Sizes of the launch, but for the tokens.
-template <typename T>
-Launch make_launch(const Params& p) {
-  Launch launch{};
-  const int gate_rows =
-      (p.ids == nullptr ? p.experts_total : 0) + (p.shared_gate != nullptr ? 1 : 0);
-  launch.n_max = T::kNMax;
-  launch.quantises = T::kFp8;
-  launch.hidden = p.hidden;
-  launch.gathers = T::kImages && p.gathers != 0;
-  launch.dispatches = p.local_lists == 0 || (p.route_everywhere == 0 && p.ids == nullptr);
-  launch.gate_tokens = gate_rows > 0 ? p.gate_tokens : 0;
-  launch.gate_units = ceil_div(gate_rows, p.gate_rows);
-  launch.units1 = ceil_div(p.layout.tiles1(), T::kMTiles);
-  launch.units2 = ceil_div(p.layout.tiles2(), T::kSecondTiles);
-  if (p.shared_intermediate > 0) {
-    launch.shared_units1 = ceil_div(p.shared_layout.tiles1(), T::kMTiles);
-    launch.shared_units2 = ceil_div(p.shared_layout.tiles2(), T::kSecondTiles);
-  }
-  return launch;
-}
-
 // Once a device: a block may have all of its multiprocessor's shared memory.
 template <typename T>
 cudaError_t allow_shared_memory() {
@@ -53,9 +31,7 @@ cudaError_t launch_variant(const Params& params, int blocks, cudaStream_t stream
   static_assert(shared_bytes<T>() <= kSharedLimit);
   constexpr auto kernel = flash_dmoe<T>;
   if (const cudaError_t error = allow_shared_memory<T>(); error != cudaSuccess) return error;
-  Params copy = params;
-  copy.launch = make_launch<T>(params);
-  void* arguments[] = {&copy};
+  void* arguments[] = {const_cast<Params*>(&params)};
   return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), arguments,
                           shared_bytes<T>(), stream);
 }

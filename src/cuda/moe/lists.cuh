@@ -22,18 +22,26 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
 
 // The producer makes the lists itself: of given ids, or when the consumers have routed the tokens
 // for this block.
-__device__ inline bool producer_lists(const Params& p, const Run& run) {
-  return p.local_lists && (p.ids != nullptr || p.route_everywhere) &&
+template <typename T>
+__device__ bool producer_lists(const Params& p, const Run& run) {
+  return local_lists<T>(p) && (p.ids != nullptr || T::kFew) &&
          run.launch.tokens * p.top_k <= kProducerEntries;
+}
+
+// Few tokens: the publisher, which has nothing to publish there, routes them when it is told of the
+// list: where the consumers have a shared expert to multiply meanwhile, or one token alone.
+template <typename T>
+__device__ bool publisher_routes(const Params& p) {
+  return T::kFew && p.ids == nullptr && p.max_tokens * p.top_k <= kProducerEntries &&
+         (p.shared_intermediate > 0 || p.max_tokens == 1);
 }
 
 // A routed entry, once its token's choices are known to this block.
 template <typename T>
 __device__ Choice choice_of(const Params& p, const SharedState<T>& s, const Run& run,
                             std::int64_t entry) {
-  return Choice::unpacked(p.route_everywhere
-                              ? s.local.choice[entry]
-                              : wait_for_word(p.choice_words + entry, run.tag, "choices"));
+  if constexpr (T::kFew) return Choice::unpacked(s.local.choice[entry]);
+  return Choice::unpacked(wait_for_word(p.choice_words + entry, run.tag, "choices"));
 }
 
 // A warp counts the entries of steps first .. end - 1 into places[expert slot], which holds how
@@ -74,8 +82,8 @@ __device__ __noinline__ void list_task(const Params& p, SharedState<T>& s, const
                                        int consumer) {
   const int warp = consumer / 32;
   const int lane = consumer % 32;
-  if (p.route_everywhere && p.ids == nullptr) {
-    static_assert(kRouteEverywhereTokens <= kConsumerWarps);
+  if (T::kFew && p.ids == nullptr) {
+    static_assert(kFewTokens <= kConsumerWarps);
     const bool own = warp < run.launch.tokens;
     // A block without a gate task has nothing else to do either.
     if (!own || run.ticket >= static_cast<std::uint32_t>(run.launch.unrouted())) {
@@ -84,7 +92,7 @@ __device__ __noinline__ void list_task(const Params& p, SharedState<T>& s, const
     if (own) route_token_here(p, s.local, run, warp, lane);
     named_barrier(kConsumerBarrier, kConsumers);
   }
-  if (producer_lists(p, run)) {
+  if (producer_lists<T>(p, run)) {
     mbarrier_arrive(s.counted);
     return;
   }

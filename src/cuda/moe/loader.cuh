@@ -8,6 +8,7 @@
 #include "cuda/moe/image_loader.cuh"
 #include "cuda/moe/lists.cuh"
 #include "cuda/moe/shared_state.cuh"
+#include "cuda/moe/word_loader.cuh"
 
 namespace moeopt::cuda::moe {
 
@@ -32,7 +33,7 @@ class Loader {
       const TaskInfo info = s_.tasks[tasks.stage];
       if (info.task.kind == TaskKind::kEnd) break;
       stamp(trace_, TracePhase::kTask, info.task);
-      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
+      if (info.gemm()) {
         if constexpr (T::kImages) {
           images_.find_rows(info, tasks.stage);
         } else {
@@ -41,7 +42,7 @@ class Loader {
       }
       // Once a task, though only the second GEMM's consumers look.
       if (warp_ == kRowsWarp) mbarrier_arrive(s_.task_rows[tasks.stage]);
-      if (info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond) {
+      if (info.gemm()) {
         if constexpr (T::kImages) {
           images_.load(info, trace_);
         } else {
@@ -75,8 +76,8 @@ class Loader {
   __device__ void find_rows(const TaskInfo& info, int slot) {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
-    if (T::kLocalLists && p_.local_lists && !shared && !listed_) {
-      mbarrier_wait(producer_lists(p_, run_) ? s_.planned : s_.listed, 0, "this block's lists");
+    if (local_lists<T>(p_) && !shared && !listed_) {
+      mbarrier_wait(producer_lists<T>(p_, run_) ? s_.planned : s_.listed, 0, "this block's lists");
       listed_ = true;
     }
 #pragma unroll 1
@@ -95,6 +96,13 @@ class Loader {
   __device__ void load(const TaskInfo& info) {
     const bool shared = info.task.slot < 0;
     const bool first = info.task.kind == TaskKind::kFirst;
+    if constexpr (T::kFew) {
+      if (!first) {
+        WordLoader<T>(p_, s_, run_, warp_, lane_).load(info, tokens_, next_);
+        stamp(trace_, TracePhase::kDone, info.task);
+        return;
+      }
+    }
     if (first) {
       if (T::kFp8 && !quantised_) {
         wait(&run_.set->quantised, static_cast<std::uint32_t>(run_.launch.quantise_tiles),

@@ -55,9 +55,8 @@ struct Params {
   int gate_tokens;
   int gate_rows;
   int local_lists;
-  int route_everywhere;
   int gathers;
-  Launch launch;  // filled in by launch(), but for the tokens
+  Launch launch;  // but for the tokens
 
   // The workspace (WorkspaceLayout).
   moeopt_moe_counters* counters;
@@ -70,6 +69,9 @@ struct Params {
   std::uint64_t* logit_words;  // local_lists alone, as the next two
   std::uint64_t* choice_words;
   std::uint64_t* weight_words;
+  std::uint64_t* h_words;  // few tokens alone, as the next two: instead of h, h_shared and y
+  std::uint64_t* h_shared_words;
+  std::uint64_t* y_words;
   float* logits;
   std::int32_t* y_slot;
   float* weights;

@@ -105,6 +105,7 @@ class Producer {
     int tiles = 0;
     int blocks = 0;     // left
     bool once = false;  // no other task of this launch reads it
+    int in_flight = 0;  // stages on their way at a time
   };
 
   // Lane 0 alone. Runs tasks from `ticket` to the first ticket that is not below `limit`, and
@@ -118,16 +119,39 @@ class Producer {
       const Task task =
           task_of(run_.launch, s_.tile_start, s_.scheduled, static_cast<int>(ticket), hint_);
       stamp(trace_, TracePhase::kTask, task);
-      Stream stream = tell(describe(task));
+      const TaskInfo info = describe(task);
+      // Not sooner: the publisher then has nothing but the routing, and gives no slot back.
+      if (publisher_routes<T>(p_) && info.gemm()) tell_list();
+      Stream stream = tell(info);
       if (stream.blocks == 0) {
         let_consumers_finish(task.kind);
         ticket = draw();
         continue;
       }
       take(stream, speculation_.stages_of(task));
-      ticket = stream_and_draw(stream, T::kImages ? 3 : T::kBlocks);
+      ticket = holds_back(task, stream) ? stream_and_hold(stream)
+                                        : stream_and_draw(stream, T::kImages ? 3 : T::kBlocks);
     }
     return ticket;
+  }
+
+  // Few tokens: where there is a routed task of the second GEMM for each block at most, and the
+  // ring holds more than one, a block that waits for h has one.
+  __device__ bool holds_back(const Task& task, const Stream& stream) const {
+    return T::kFew && task.kind == TaskKind::kSecond && task.slot >= 0 &&
+           stream.blocks <= T::kWeightStages * T::kBlocks &&
+           s_.tile_start[s_.scheduled] * run_.launch.units2 <= static_cast<int>(gridDim.x);
+  }
+  // Asks for all of a stream and draws the next ticket when its first stage has been multiplied.
+  __device__ std::uint32_t stream_and_hold(Stream& stream) {
+    const Place begin = weights_;
+#pragma unroll 1
+    while (stream.blocks > 0) {
+      wait_for_stage(stream);
+      ask(stream);
+    }
+    mbarrier_wait(s_.empty[begin.stage], begin.phase, "a task's first stage");
+    return draw();
   }
 
   // Asks for likely weights until known(s), where all experts probably have tokens and neither a
@@ -159,15 +183,15 @@ class Producer {
   __device__ std::uint32_t stream_and_draw(Stream& stream, int last) {
 #pragma unroll 1
     while (stream.blocks > last) {
-      wait_for_stage();
+      wait_for_stage(stream);
       ask(stream);
     }
-    wait_for_stage();
+    wait_for_stage(stream);
     const std::uint32_t ticket = draw();  // on its way while the last are asked for
     ask(stream);
 #pragma unroll 1
     while (stream.blocks > 0) {
-      wait_for_stage();
+      wait_for_stage(stream);
       ask(stream);
     }
     return ticket;
@@ -209,14 +233,14 @@ class Producer {
       if (run_.first) report_counts(0);
       return 0;
     }
-    const bool local = T::kLocalLists && p_.local_lists;
-    const bool lists = local && producer_lists(p_, run_);
+    const bool local = local_lists<T>(p_);
+    const bool lists = local && producer_lists<T>(p_, run_);
     if (lists && p_.ids != nullptr) {
       list_entries([&](int token, int slot, bool valid) {
         return given_choice(p_, token, slot, valid, lane_).slot;
       });
     } else {
-      if (local && lane_ == 0) tell({.task = {TaskKind::kList, 0, 0, 0}});
+      if (local && lane_ == 0) tell_list();
       // Where there is no routing to wait for, or a shared expert's tasks were done meanwhile,
       // there is no time to walk through the code.
       const bool walks = p_.ids == nullptr && launch.shared_units1 == 0;
@@ -299,7 +323,7 @@ class Producer {
     TaskInfo info{};
     info.task = task;
     info.expert = -1;
-    if (task.kind != TaskKind::kFirst && task.kind != TaskKind::kSecond) return info;
+    if (!info.gemm()) return info;
     const bool shared = task.slot < 0;
     const bool first = task.kind == TaskKind::kFirst;
     if (!shared) info.expert = task.slot;
@@ -326,6 +350,13 @@ class Producer {
     return info;
   }
 
+  // Once: who routes the tokens or lists the entries begins.
+  __device__ void tell_list() {
+    if (list_told_) return;
+    list_told_ = true;
+    tell({.task = {TaskKind::kList, 0, 0, 0}});
+  }
+
   // Puts a task into the ring, with its scales on the way.
   __device__ Stream tell(const TaskInfo& info) {
     mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
@@ -333,14 +364,13 @@ class Producer {
     s_.tasks[tasks_.stage] = info;
     s_.tasks[tasks_.stage].place = tasks_;
     Mbarrier& full = s_.task_full[tasks_.stage];
-    const bool gemm = info.task.kind == TaskKind::kFirst || info.task.kind == TaskKind::kSecond;
-    if (T::kFp8 && gemm) {
+    if (T::kFp8 && info.gemm()) {
       copy_scales(info, full);
     } else {
       mbarrier_arrive(full);
     }
     tasks_.advance();
-    return gemm ? stream_of(info) : Stream{};
+    return info.gemm() ? stream_of(info) : Stream{};
   }
 
   __device__ const std::byte* expert(const TaskInfo& info) const {
@@ -384,7 +414,16 @@ class Producer {
             .tile_bytes = std::uint64_t{kStageBytes} * info.blocks,
             .tiles = tiles_of(info, layout),
             .blocks = info.blocks,
-            .once = token_tiles_of(info) == 1};
+            .once = token_tiles_of(info) == 1,
+            .in_flight = in_flight_of(info.task)};
+  }
+  __device__ int in_flight_of(const Task& task) const {
+    if constexpr (T::kFew) {
+      // The launch ends with these, a long chain of products each: more of the memory for them.
+      if (task.slot < 0 && task.kind == TaskKind::kSecond) return T::kWeightStages;
+      if (T::kFp8 && run_.launch.tokens <= 2) return T::kInFlight - 1;
+    }
+    return T::kInFlight;
   }
   // Token tiles of the task's expert: how often its weights are read.
   __device__ int token_tiles_of(const TaskInfo& info) const {
@@ -392,8 +431,18 @@ class Producer {
                               : s_.tile_start[info.task.slot + 1] - s_.tile_start[info.task.slot];
   }
 
-  __device__ void wait_for_stage() {
+  __device__ void wait_for_stage(const Stream& stream) {
     mbarrier_wait(s_.empty[weights_.stage], weights_.phase ^ 1, "a free stage (weights)");
+    if constexpr (T::kInFlight < T::kWeightStages) {
+      // NOTE: at the start the phase is one that a fresh barrier has behind it.
+      int stage = weights_.stage - stream.in_flight;
+      std::uint32_t phase = weights_.phase;
+      if (stage < 0) {
+        stage += T::kWeightStages;
+        phase ^= 1;
+      }
+      mbarrier_wait(s_.full[stage], phase, "weights asked for before");
+    }
   }
   // Asks for the next stage of a stream; the ring has room.
   __device__ void ask(Stream& stream) {
@@ -415,6 +464,7 @@ class Producer {
   int lane_;
   Speculation<T> speculation_;
   int hint_ = 0;
+  bool list_told_ = false;
   Cursor<T::kTaskSlots> tasks_;
   Cursor<T::kWeightStages> weights_;
   Tracer trace_;

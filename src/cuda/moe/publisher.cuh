@@ -1,10 +1,11 @@
-// Warp 3: makes what a task made visible to other blocks. Owned here: the release of h and of y,
-// off the consumers' path, because a release waits for the memory system; with images those of x,
-// which this warp takes from the ring itself. Invariant: a count moves only after everything that
-// it counts is stored: consumers arrive on task_stored behind their stores, and the release here is
-// cumulative.
+// Warp 3: makes what a task made visible to other blocks, but where that goes as words. Owned here:
+// the release of h and of y, off the consumers' path, because a release waits for the memory
+// system; with images those of x, which this warp takes from the ring itself. Invariant: a count
+// moves only after everything that it counts is stored: consumers arrive on task_stored behind
+// their stores, and the release here is cumulative.
 #pragma once
 
+#include "cuda/moe/lists.cuh"
 #include "cuda/moe/route.cuh"
 #include "cuda/moe/shared_state.cuh"
 
@@ -17,6 +18,9 @@ class Publisher {
       : p_(p), s_(s), run_(s.run), lane_(static_cast<int>(threadIdx.x) % 32) {}
 
   __device__ void work() {
+    if (publisher_routes<T>(p_)) {
+      for (int half = 0; half < 2; ++half) walk_through_choice(s_.params, half, lane_);
+    }
     Cursor<T::kTaskSlots> tasks;
     for (;;) {
       const int slot = tasks.stage;
@@ -27,6 +31,7 @@ class Publisher {
       if constexpr (T::kImages) {
         if (info.kept && lane_ == 0) keep_tokens(info);
       }
+      if (kind == TaskKind::kList && publisher_routes<T>(p_)) route();
       mbarrier_wait(s_.task_stored[slot], tasks.phase, "stored results");
       if (kind == TaskKind::kFirst && lane_ == 0) publish_h(info);
       if (kind == TaskKind::kSecond) publish_y(info, s_.y_row[slot]);
@@ -36,6 +41,14 @@ class Publisher {
   }
 
  private:
+  // The tokens, for this block.
+  __device__ void route() {
+    for (int token = 0; token < run_.launch.tokens; ++token) {
+      route_token_here(s_.params, s_.local, run_, token, lane_);
+    }
+    mbarrier_arrive(s_.counted);
+  }
+
   // What the loaders gather, stage by stage, to the images from which the expert's other units
   // read.
   __device__ void keep_tokens(const TaskInfo& info) {
@@ -59,7 +72,7 @@ class Publisher {
     bulk_wait();
   }
   __device__ void publish_h(const TaskInfo& info) {
-    add_release(info.ready, T::kImages && info.task.unit == 0 ? kGathered + 1 : 1);
+    if (!T::kFew) add_release(info.ready, T::kImages && info.task.unit == 0 ? kGathered + 1 : 1);
     if (info.task.slot >= 0 && info.task.unit == 0) {
       atomicAdd(reinterpret_cast<unsigned long long*>(&p_.counters->rows),
                 static_cast<unsigned long long>(info.rows));
@@ -68,6 +81,7 @@ class Publisher {
 
   // y_row: written by a loader, read by the consumers before they stored.
   __device__ void publish_y(const TaskInfo& info, const std::int32_t* y_row) {
+    if (T::kFew) return;
     fence_release();
     for (int row = lane_; row < info.rows; row += 32) {
       add_relaxed(run_.y_arrived + y_row[row] / p_.y_rows, 1);

@@ -6,6 +6,7 @@
 // Tickets: [quantise x (fp8)] [gate] [dispatch]
 //          [first GEMM of the shared expert] [first GEMM of the routed experts]
 //          [second GEMM of the shared expert] [second GEMM of the routed experts] [combine]
+// With shared_leads, the shared expert's second GEMM right behind its first.
 // With gathers, [unit 0 of the first GEMM of all routed experts] before their other units.
 // Within a GEMM: expert by expert, then unit (rows of the weights), token tile innermost, so that
 // the weights of a unit are asked for close in time.
@@ -24,13 +25,14 @@ enum class TaskKind : std::int32_t {
   kList,      // not ticketed: this block sorts all (token, slot) entries by expert for itself
   kFirst,     // h = silu(G x) * (U x) of one unit and token tile
   kSecond,    // y = D h of one unit and token tile
-  kCombine,   // tile: combine_tokens tokens: out from y
+  kCombine,   // tile: combine_tokens tokens, unit: a part of their columns: out from y
   kEnd,
 };
 
 inline constexpr int kWarpTokens = 8;                // a token a consumer warp
 inline constexpr int kMostTokens = 8 * kWarpTokens;  // of a quantisation or a dispatch
 inline constexpr int kCombineTokens = kWarpTokens;   // of a combination at most
+inline constexpr int kCombineColumns = 512;          // of one of a part of a token: two a consumer
 
 // About a wave of blocks while that keeps the tokens of a block few.
 MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
@@ -58,6 +60,8 @@ struct Launch {
   bool dispatches;                   // false: each block routes for itself
   int units1, units2;                // weight units of an expert's two matrices
   int shared_units1, shared_units2;  // 0: no shared expert
+  bool shared_leads;                 // its second GEMM comes before the routed experts' first
+  int combine_parts;                 // of a token's columns, a combination each
   bool gathers;  // unit 0 of the first GEMM comes first, of all experts: it leaves x, gathered, to
                  // the other units
 
@@ -84,16 +88,17 @@ struct Launch {
     launch.gate_tiles = gate_tokens > 0 ? ceil_div(count, gate_tokens) : 0;
     launch.dispatch_tiles = dispatches ? ceil_div(count, launch.task_tokens) : 0;
     launch.shared_tiles = shared_units1 > 0 ? ceil_div(count, n_max) : 0;
-    launch.combine_tiles = ceil_div(count, launch.combine_tokens);
+    launch.combine_tiles = ceil_div(count, launch.combine_tokens) * combine_parts;
     return launch;
   }
   // Tickets below this one need no routing.
   MOEOPT_HOST_DEVICE constexpr int unrouted() const {
-    return quantise_tiles + gate_tiles * gate_units + dispatch_tiles + shared_tiles * shared_units1;
+    return quantise_tiles + gate_tiles * gate_units + dispatch_tiles +
+           shared_tiles * (shared_units1 + (shared_leads ? shared_units2 : 0));
   }
   MOEOPT_HOST_DEVICE constexpr int total(int routed_tiles) const {
-    return unrouted() + shared_tiles * shared_units2 + routed_tiles * (units1 + units2) +
-           combine_tiles;
+    return unrouted() + (shared_leads ? 0 : shared_tiles * shared_units2) +
+           routed_tiles * (units1 + units2) + combine_tiles;
   }
 };
 
@@ -124,6 +129,11 @@ MOEOPT_HOST_DEVICE inline Task task_of(const Launch& launch, const std::int32_t*
     return {TaskKind::kFirst, -1, rest / shared, rest % shared};
   }
   rest -= shared * launch.shared_units1;
+  const int shared_seconds = shared * launch.shared_units2;
+  if (launch.shared_leads) {
+    if (rest < shared_seconds) return {TaskKind::kSecond, -1, rest / shared, rest % shared};
+    rest -= shared_seconds;
+  }
   const int routed = tile_start[scheduled];
   TaskKind kind = TaskKind::kFirst;
   int units = launch.units1;
@@ -138,13 +148,18 @@ MOEOPT_HOST_DEVICE inline Task task_of(const Launch& launch, const std::int32_t*
     }
   } else if (rest >= routed * units) {
     rest -= routed * units;
-    if (rest < shared * launch.shared_units2) {
-      return {TaskKind::kSecond, -1, rest / shared, rest % shared};
+    if (!launch.shared_leads) {
+      if (rest < shared_seconds) return {TaskKind::kSecond, -1, rest / shared, rest % shared};
+      rest -= shared_seconds;
     }
-    rest -= shared * launch.shared_units2;
     kind = TaskKind::kSecond;
     units = launch.units2;
-    if (rest >= routed * units) return {TaskKind::kCombine, -1, 0, rest - routed * units};
+    if (rest >= routed * units) {
+      rest -= routed * units;
+      const int parts = launch.combine_parts;
+      if (parts == 1) return {TaskKind::kCombine, -1, 0, rest};
+      return {TaskKind::kCombine, -1, rest % parts, rest / parts};
+    }
   }
   // The last expert whose tiles start at or before this one; a block's tickets only grow, so it is
   // mostly near the last one found, but for the second GEMM's beginning.

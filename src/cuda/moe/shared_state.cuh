@@ -43,7 +43,7 @@ inline constexpr int kConsumerBarrier = 1;
 inline constexpr int kLoaderBarrier = 2;
 
 template <Dtype kDtype_, int kMTiles_, int kNMax_, int kWeightStages_, int kTokenStages_,
-          int kSecondTiles_ = kMTiles_>
+          int kInFlight_, int kSecondTiles_ = kMTiles_>
 struct Tile {
   static constexpr Dtype kDtype = kDtype_;
   static constexpr bool kFp8 = kDtype == Dtype::kFp8;
@@ -53,8 +53,12 @@ struct Tile {
   static constexpr int kSecondTiles = kSecondTiles_;
   static constexpr bool kHalvesSecond = kSecondTiles < kMTiles;
   static constexpr int kNMax = kNMax_;
+  static constexpr bool kFew = kNMax <= kFewTokens;  // Config::few
   static constexpr int kWeightStages = kWeightStages_;
   static constexpr int kTokenStages = kTokenStages_;
+  // Stages of weights on their way at a time: what the memory needs to be busy. The whole ring's at
+  // once only queue, come together and late.
+  static constexpr int kInFlight = kInFlight_;
   // K blocks of a stage: 32 KB of weights whatever the tile.
   static constexpr int kBlocks = 2 / kMTiles;
   static constexpr int kWeightStageBytes = kStageBytes * kMTiles * kBlocks;
@@ -73,8 +77,9 @@ struct Tile {
   static constexpr int kTokenBarriers = kOneRing ? 1 : kTokenStages;  // with one ring unused
   static constexpr int kTaskSlots = kImages ? 4 : 5;
   static constexpr int kStagingBytes = kImages ? kNMax * kBlockBytes : 16;
-  // Registers a thread. A block starts with 168 for each: what the consumers claim, the others must
-  // have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the claim waits for ever.
+  // Registers a thread, but with few tokens. A block starts with 168 for each: what the consumers
+  // claim, the others must have released (128 * kProducer + 256 * kConsumer <= 384 * 168), or the
+  // claim waits for ever.
   static constexpr int kProducerRegisters = kImages ? 72 : 104;
   static constexpr int kConsumerRegisters = kImages ? 216 : 200;
   static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168);
@@ -111,12 +116,16 @@ struct TaskInfo {
   int first_row;              // of the tile within its expert
   int h_row;                  // of the tile's first row in h (h_shared when task.slot < 0)
   int blocks;                 // of K
-  std::uint32_t* ready;       // counts finished units of h of this (expert, token tile)
+  std::uint32_t* ready;       // counts finished units of h of this (expert, token tile); not kFew
   std::uint32_t ready_count;  // when all are
   // Tiles with images alone:
   Place ring;     // of the task's first stage
   bool gathered;  // its tokens come row by row, written by threads; else in images
   bool kept;      // gathered, and the publisher leaves them in images, for the expert's other units
+
+  __device__ bool gemm() const {
+    return task.kind == TaskKind::kFirst || task.kind == TaskKind::kSecond;
+  }
 };
 
 // A slot of a token.
@@ -141,7 +150,7 @@ struct Choice {
   }
 };
 
-// Routing of all tokens when each block repeats it (Config::route_everywhere).
+// Routing of all tokens when each block repeats it (Config::few).
 template <int kTokens>
 struct LocalRoutes {
   std::uint32_t choice[kTokens * kMaxTopK];
@@ -188,7 +197,7 @@ struct alignas(1024) SharedState {
     std::uint16_t places[T::kLocalLists ? kConsumerWarps : 1][T::kLocalLists ? kMaxSlots : 1];
   };
   // fp8, few tokens: largest |h| per warp and token.
-  float row_max[2][T::kFp8 && !T::kImages ? kConsumerWarps * T::kNMax : 1];
+  float row_max[2][T::kFp8 && !T::kImages && !T::kFew ? kConsumerWarps * T::kNMax : 1];
   std::int32_t y_row[T::kTaskSlots]
                     [T::kNMax];  // second GEMM: where each token of the tile has its y row
   // The schedule.
@@ -196,7 +205,7 @@ struct alignas(1024) SharedState {
   std::int32_t tile_start[kMaxSlots + 1];
   std::int32_t row_start[kMaxSlots + 1];
   std::uint16_t list[T::kLocalLists ? kLocalEntries : 1];  // token * k + slot, expert by expert
-  LocalRoutes<T::kLocalLists ? kRouteEverywhereTokens : 1> local;
+  LocalRoutes<T::kFew ? kFewTokens : 1> local;
   Addends addends[kCombineTokens];
   TaskInfo tasks[T::kTaskSlots];
   Params params;  // for functions that are not inlined: there the kernel's own are slow to reach
@@ -215,7 +224,8 @@ struct alignas(1024) SharedState {
   Mbarrier task_stored[T::kTaskSlots];       // consumer warps: done with the task, results stored
   Mbarrier task_empty[T::kTaskSlots];        // loader warps and publisher
   // With local_lists, each once a launch:
-  Mbarrier counted;  // consumers: tile_start holds the rows of each expert
+  Mbarrier counted;  // consumers: tile_start holds the rows of each expert (publisher_routes: the
+                     // publisher's lanes: local holds the choices)
   Mbarrier planned;  // producer: tile_start and row_start are complete (producer_lists: list, too)
   Mbarrier listed;   // consumers: list is complete
 };
@@ -223,6 +233,12 @@ struct alignas(1024) SharedState {
 template <typename T>
 __device__ float* gate_sums(SharedState<T>& s) {
   return T::kImages ? s.image_gate_sums : s.gate_sums;
+}
+
+// Whether each block sorts all entries by expert for itself.
+template <typename T>
+__device__ bool local_lists(const Params& p) {
+  return T::kFew || (T::kLocalLists && p.local_lists != 0);
 }
 
 // The rings' stages, of weights and then of tokens, as one piece of shared memory.
@@ -280,7 +296,7 @@ __device__ inline void stamp(Tracer& trace, TracePhase phase, const Task& task) 
 // Entry (token * k + slot) of row `row` of a routed task.
 template <typename T>
 __device__ int entry_of(const Params& p, const SharedState<T>& s, const TaskInfo& info, int row) {
-  if (T::kLocalLists && p.local_lists) return s.list[info.h_row + row];
+  if (local_lists<T>(p)) return s.list[info.h_row + row];
   return p.lists[std::int64_t{1} * info.expert * p.max_tokens + info.first_row + row];
 }
 

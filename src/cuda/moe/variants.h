@@ -6,13 +6,15 @@
 
 namespace moeopt::cuda::moe {
 
-using Bf16N32 = Tile<Dtype::kBf16, 1, 32, 5, 4>;
-using Bf16N64 = Tile<Dtype::kBf16, 2, 64, 5, 5>;
-using Bf16N128 = Tile<Dtype::kBf16, 2, 128, 4, 4>;
-using Fp8N32 = Tile<Dtype::kFp8, 2, 32, 5, 6>;
-using Fp8N32Long = Tile<Dtype::kFp8, 2, 32, 5, 6, 1>;
-using Fp8N64 = Tile<Dtype::kFp8, 2, 64, 5, 3>;
-using Fp8N128 = Tile<Dtype::kFp8, 2, 128, 4, 4>;
+using Bf16N8 = Tile<Dtype::kBf16, 1, 8, 6, 6, 3>;
+using Bf16N32 = Tile<Dtype::kBf16, 1, 32, 5, 4, 3>;
+using Bf16N64 = Tile<Dtype::kBf16, 2, 64, 5, 5, 2>;
+using Bf16N128 = Tile<Dtype::kBf16, 2, 128, 4, 4, 4>;
+using Fp8N8 = Tile<Dtype::kFp8, 1, 8, 6, 6, 3>;
+using Fp8N32 = Tile<Dtype::kFp8, 2, 32, 5, 6, 3>;
+using Fp8N32Long = Tile<Dtype::kFp8, 2, 32, 5, 6, 3, 1>;
+using Fp8N64 = Tile<Dtype::kFp8, 2, 64, 5, 3, 2>;
+using Fp8N128 = Tile<Dtype::kFp8, 2, 128, 4, 4, 4>;
 
 // Defined in launch_variant.cuh. Enqueues one launch; returns what CUDA said.
 template <typename T>

@@ -33,6 +33,11 @@ struct WorkspaceLayout {
   std::uint64_t logit_words;   // [max_tokens][logits_stride]: f32
   std::uint64_t choice_words;  // [max_tokens][k]: route.cuh's Choice
   std::uint64_t weight_words;  // [max_tokens][k]: f32
+  // With few tokens, words of a pair of columns in bf16, h in fp8 layers of one in f32; instead of
+  // h, h_shared and y.
+  std::uint64_t h_words;         // [max_tokens * k][I]
+  std::uint64_t h_shared_words;  // [max_tokens][I_shared]
+  std::uint64_t y_words;         // [max_tokens][k + shared][H]
   std::uint64_t control_bytes;
   std::uint64_t logits;       // f32 [max_tokens][logits_stride: experts, shared gate, padding]
   std::uint64_t y_slot;       // i32 [max_tokens][k]: which y row a slot reads, -1: none
@@ -79,19 +84,28 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
   w.logit_words = take(8 * local_tokens * u64(logits_stride(s.experts)));
   w.choice_words = take(8 * local_tokens * u64(s.top_k));
   w.weight_words = take(8 * local_tokens * u64(s.top_k));
+  const bool fp8 = s.dtype == Dtype::kFp8;
+  const std::uint64_t few_tokens = c.few() ? tokens : 0;
+  const auto words_of_h = [&](int width) { return few_tokens * u64(fp8 ? width : width / 2); };
+  w.h_words = take(8 * words_of_h(s.intermediate) * u64(s.top_k));
+  w.h_shared_words = take(8 * words_of_h(s.shared_intermediate));
+  w.y_words = take(8 * few_tokens * u64(s.y_rows()) * u64(s.hidden / 2));
   w.control_bytes = at;
   w.logits = take(4 * tokens * u64(logits_stride(s.experts)));
   w.y_slot = take(4 * rows);
   w.weights = take(4 * tokens * u64(s.y_rows()));
   w.expected = take(4 * tokens);
   w.lists = take(4 * tokens * u64(s.slots));
-  const bool fp8 = s.dtype == Dtype::kFp8;
   const std::uint64_t element = u64(s.element_bytes());
   w.x_quantised = take(fp8 ? tokens * u64(s.hidden) : 0);
   w.x_scales = take(fp8 ? tokens * u64(s.hidden / 128) * 4 : 0);
   const std::uint64_t h_rows =
-      c.images() ? align_up(rows, u64(kImageRows)) + u64(kImageRows) * u64(s.slots) : rows;
-  const std::uint64_t h_tokens = c.images() ? align_up(tokens, u64(kImageRows)) : tokens;
+      c.few()      ? 0
+      : c.images() ? align_up(rows, u64(kImageRows)) + u64(kImageRows) * u64(s.slots)
+                   : rows;
+  const std::uint64_t h_tokens = c.few()      ? 0
+                                 : c.images() ? align_up(tokens, u64(kImageRows))
+                                              : tokens;
   const std::uint64_t x_rows = c.gathers ? h_rows : 0;
   w.x_images = take(x_rows * u64(s.hidden) * element);
   w.x_image_scales = take(fp8 ? x_rows * u64(s.hidden / 128) * 4 : 0);
@@ -99,7 +113,7 @@ inline WorkspaceLayout workspace_layout(const Shape& s, const Config& c) {
   w.h_scales = take(fp8 ? h_rows * u64(s.intermediate / 128) * 4 : 0);
   w.h_shared = take(h_tokens * u64(s.shared_intermediate) * element);
   w.h_shared_scales = take(fp8 ? h_tokens * u64(s.shared_intermediate / 128) * 4 : 0);
-  w.y = take(tokens * u64(s.y_rows()) * u64(s.hidden) * 2);
+  w.y = take((tokens - few_tokens) * u64(s.y_rows()) * u64(s.hidden) * 2);
   w.bytes = at;
   return w;
 }
