@@ -125,6 +125,10 @@ class Kernel:
                 size = weight.numel() * weight.element_size()
                 weight.data = flat[at:at + size].view(weight.dtype).view(weight.shape)
                 at += size
+        if layer.packed.is_cuda:
+            # The originals were two pieces, which the next layer's one piece does not fit into: kept by
+            # torch's allocator, all of them would be there twice at the end of loading.
+            torch.cuda.empty_cache()
 
     def scratch_elements(self, tokens: int, dtype: torch.dtype) -> int:
         bytes_ = self.get().scratch_bytes(tokens)
