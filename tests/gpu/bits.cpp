@@ -1,5 +1,5 @@
 // A token's bits: alone and in every batch, in every configuration, again and again, beside other
-// work.
+// work, and with weights that come late.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -256,6 +256,68 @@ void test_two_streams(Suite& suite, Arena& arena) {
   }
 }
 
+// A layer's packed experts in the host's memory, which the device reads as its own, across the bus.
+class ExpertsOfHost {
+ public:
+  ExpertsOfHost(const Experts& experts, const Stream& stream) {
+    const std::uint64_t bytes = experts.stride() * static_cast<std::uint64_t>(experts.plan().slots);
+    check(cudaHostAlloc(&memory_, bytes, cudaHostAllocMapped), "take mapped memory");
+    check(cudaMemcpyAsync(memory_, experts.packed(), bytes, cudaMemcpyDeviceToHost, stream.get()),
+          "copy the experts out");
+    stream.wait();
+  }
+  ~ExpertsOfHost() { cudaFreeHost(memory_); }
+  ExpertsOfHost(const ExpertsOfHost&) = delete;
+  ExpertsOfHost& operator=(const ExpertsOfHost&) = delete;
+  const void* packed() const { return memory_; }
+
+ private:
+  void* memory_ = nullptr;
+};
+
+// The values that differ when the experts lie behind the bus. Shared memory is NaN before each
+// launch.
+std::uint64_t differing_with_late_weights(Arena& arena, const Rig& rig, int tokens) {
+  constexpr int kLaunches = 5;
+  rig.forward(tokens);
+  const ExpertsOfHost experts(*rig.experts, arena.stream());
+  const Outputs late = make_outputs(arena, rig.desc, tokens, 0);
+  auto* const count = arena.upload(std::vector<std::uint64_t>(1));
+  moeopt_moe_args args = rig.args(tokens);
+  args.experts = experts.packed();
+  args.out = late.out;
+  for (int launch = 0; launch < kLaunches; ++launch) {
+    arena.poison(late.out, static_cast<std::size_t>(tokens) *
+                               static_cast<std::size_t>(rig.desc.hidden) * sizeof(Bf16Bits));
+    poison_shared(arena.stream().get());
+    rig.forward(args, arena.stream());
+    count_different(late.out, late.out_stride, rig.outputs.out, rig.outputs.out_stride, nullptr,
+                    tokens, rig.desc.hidden, count, arena.stream().get());
+  }
+  return arena.download(count, 1)[0];
+}
+
+// For weights that are asked for before the routing is known: it is known within some 10 us, while
+// a stage takes 3 to 40, the longer the more blocks there are, so that one is on its way then. All
+// tokens choose both experts: which task is a block's first is guessed right. (fp8 shows less: the
+// task's scales, which its consumers wait for, come across the same bus after that stage.)
+void test_late_weights(Suite& suite, Arena& arena, bool fp8) {
+  for (const int tokens : {2, 12, 24, 64}) {  // each another compiled tile
+    suite.run(fmt::format("late-weights-{}-{}", fp8 ? "fp8" : "bf16", tokens),
+              [&](Case& c, std::uint64_t seed) {
+                for (const int intermediate : {256, 1024}) {
+                  const Arena::Scope scope(arena);
+                  const Shape shape{"", {"", 2048, intermediate, 2, 2, 1, 0, false}, fp8};
+                  const Rig rig = make_rig(arena, shape, tokens, tokens, seed);
+                  const std::uint64_t different = differing_with_late_weights(arena, rig, tokens);
+                  c.expect(different == 0,
+                           fmt::format("{} values differ (I = {}, {})", different, intermediate,
+                                       moeopt_moe_config(rig.layer.get())));
+                }
+              });
+  }
+}
+
 }  // namespace
 
 void test_bits(Suite& suite, Arena& arena) {
@@ -266,6 +328,7 @@ void test_bits(Suite& suite, Arena& arena) {
     test_beside(suite, arena, kShapes[index]);
   }
   test_two_streams(suite, arena);
+  for (const bool fp8 : {false, true}) test_late_weights(suite, arena, fp8);
 }
 
 }  // namespace moeopt::gpu_test

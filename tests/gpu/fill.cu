@@ -166,8 +166,28 @@ __global__ void occupy_kernel(std::uint64_t limit_ns, volatile int* stop, volati
   while (*stop == 0 && nanoseconds() - start < limit_ns) __nanosleep(1000);
 }
 
+__global__ void poison_shared_kernel(int words) {
+  // NOTE: volatile, or stores that nobody reads are left out.
+  extern __shared__ volatile std::uint32_t shared[];
+  for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) {
+    shared[i] = 0xffffffffu;
+  }
+}
+
 void launched(const char* what) {
   check(cudaGetLastError(), what);
+}
+
+// The most shared memory that a block may have, allowed to `kernel`.
+int allow_all_shared(const void* kernel) {
+  int device = 0;
+  int bytes = 0;
+  check(cudaGetDevice(&device), "which device");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "shared memory of a block");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "set shared memory");
+  return bytes;
 }
 
 }  // namespace
@@ -254,17 +274,18 @@ void add_hash(const void* data, std::size_t bytes, std::uint64_t* sum, cudaStrea
 
 void occupy(int blocks, double seconds, volatile int* stop, volatile int* started,
             cudaStream_t stream) {
-  int device = 0;
-  int shared_bytes = 0;
-  check(cudaGetDevice(&device), "which device");
-  check(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "shared memory of a block");
-  check(cudaFuncSetAttribute(occupy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             shared_bytes),
-        "set shared memory");
+  const int shared_bytes = allow_all_shared(reinterpret_cast<const void*>(occupy_kernel));
   occupy_kernel<<<static_cast<unsigned>(blocks), 32, static_cast<std::size_t>(shared_bytes),
                   stream>>>(static_cast<std::uint64_t>(seconds * 1e9), stop, started);
   launched("occupy");
+}
+
+void poison_shared(cudaStream_t stream) {
+  constexpr unsigned kBlocks = 4 * 132;  // several a multiprocessor, so that none is left out
+  const int bytes = allow_all_shared(reinterpret_cast<const void*>(poison_shared_kernel));
+  poison_shared_kernel<<<kBlocks, kThreads, static_cast<std::size_t>(bytes), stream>>>(
+      bytes / static_cast<int>(sizeof(std::uint32_t)));
+  launched("poison_shared");
 }
 
 }  // namespace moeopt::gpu_test

@@ -53,5 +53,8 @@ void add_hash(const void* data, std::size_t bytes, std::uint64_t* sum, cudaStrea
 // over; block b sets started[b] to 1. Both in mapped host memory.
 void occupy(int blocks, double seconds, volatile int* stop, volatile int* started,
             cudaStream_t stream);
+// Overwrites all shared memory of idle multiprocessors with NaN, as bf16 and as e4m3: what a kernel
+// finds there that reads before it writes.
+void poison_shared(cudaStream_t stream);
 
 }  // namespace moeopt::gpu_test

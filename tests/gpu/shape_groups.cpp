@@ -51,6 +51,12 @@ constexpr Variation kTiny[] = {
        d.shared_intermediate = 384;
        d.shared_gate = 1;
      }},
+    {"two-tokens-shared",  // the tile of few tokens in both dtypes; its publisher routes
+     [](moeopt_moe_desc& d, BatchPlan& b) {
+       d.max_tokens = b.tokens = 2;
+       d.shared_intermediate = 384;
+       d.shared_gate = 1;
+     }},
     {"grouped-sigmoid",
      [](moeopt_moe_desc& d, BatchPlan& b) {
        d.score = MOEOPT_SIGMOID;

@@ -288,7 +288,8 @@ ORDER = [
 
 # The tile of few tokens, whose h and y go as words.
 WORDS = [
-    Mutation("h read before it is there (words)", WORD_LOADER, "there &= has_tag(words[i][j], run_.tag);", ""),
+    Mutation("h read before it is there (words)", WORD_LOADER, "there &= has_tag(words[i][j], run_.tag);",
+             "there &= true;"),
     Mutation("y read before it is there (words)", COMBINE_FEW, "there &= has_tag(words[n], run.tag);", ""),
     Mutation("the last of h's words not asked for", WORD_LOADER, "if (i < left && has(info, item)) {",
              "if (i + 1 < left && has(info, item)) {"),
