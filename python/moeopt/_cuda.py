@@ -18,7 +18,7 @@ from moeopt.errors import ArgumentError, Unsupported
 if TYPE_CHECKING:
     from moeopt.layer import MoELayer
 
-_loaded: set[tuple[int | None, str]] = set()  # kernels that this process has launched, by device and variant
+_loaded: set[tuple[int | str | None, ...]] = set()  # kernels that this process has launched, by device and variant
 
 
 def token_buckets(max_tokens: int) -> list[int]:

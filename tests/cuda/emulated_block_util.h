@@ -65,7 +65,7 @@ class Block {
         }
         if (ring_full()) return false;
         if (w_.publisher_routes() && !route_told_ &&
-            ticket_ >= w_.launch.unrouted() - w_.shared_tickets()) {
+            ticket_ >= w_.launch.unrouted() - w_.launch.shared_unrouted()) {
           tell_alone(TaskKind::kList);
           route_told_ = true;
           return true;

@@ -46,10 +46,6 @@ struct World {
            layer.shape.max_tokens * top_k() <= kProducerEntries &&
            (layer.shape.shared() || layer.shape.max_tokens == 1);
   }
-  int shared_tickets() const {  // that need no routing
-    return launch.shared_tiles *
-           (launch.shared_units1 + (launch.shared_leads ? launch.shared_units2 : 0));
-  }
   bool has_logits(std::size_t token) const {
     return logits[token] == (launch.gate_tiles > 0 ? launch.gate_units : 0);
   }

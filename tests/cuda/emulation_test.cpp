@@ -99,7 +99,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
   int gathers = 0;
   int wide_gates = 0;
   for (int round = 0; round < 180; ++round) {
-    // Every way of routing: for itself, by words, by lists; n is 32, 64 or 128; wide gate tasks.
+    // Every way of routing: for itself, by words, by lists; n is 8 to 128; wide gate tasks.
     const int max_tokens = draw(random, 0, 2) == 0   ? draw(random, 1, 8)
                            : draw(random, 0, 4) == 0 ? 1000
                                                      : draw(random, 9, 300);

@@ -117,15 +117,28 @@ void test_repeats(Suite& suite, Arena& arena, const Shape& shape) {
   }
 }
 
+// Of the host, which the device reads and writes as its own, across the bus.
+class MappedMemory {
+ public:
+  explicit MappedMemory(std::size_t bytes) {
+    check(cudaHostAlloc(&memory_, bytes, cudaHostAllocMapped), "take mapped memory");
+  }
+  ~MappedMemory() { cudaFreeHost(memory_); }
+  MappedMemory(const MappedMemory&) = delete;
+  MappedMemory& operator=(const MappedMemory&) = delete;
+  void* get() const { return memory_; }
+
+ private:
+  void* memory_ = nullptr;
+};
+
 // Keeps `blocks` multiprocessors busy for its lifetime.
 class Occupation {
  public:
-  Occupation(int blocks, double seconds) {
-    void* memory = nullptr;
-    const std::size_t bytes = static_cast<std::size_t>(1 + blocks) * sizeof(int);
-    check(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "take mapped memory");
-    std::memset(memory, 0, bytes);
-    stop_ = static_cast<volatile int*>(memory);
+  Occupation(int blocks, double seconds)
+      : memory_(static_cast<std::size_t>(1 + blocks) * sizeof(int)),
+        stop_(static_cast<volatile int*>(memory_.get())) {
+    std::memset(memory_.get(), 0, static_cast<std::size_t>(1 + blocks) * sizeof(int));
     occupy(blocks, seconds, stop_, stop_ + 1, stream_.get());
     const auto start = std::chrono::steady_clock::now();
     for (int block = 0; block < blocks; ++block) {
@@ -141,7 +154,6 @@ class Occupation {
   ~Occupation() {
     *stop_ = 1;
     cudaStreamSynchronize(stream_.get());  // it ends: it has a time limit
-    cudaFreeHost(const_cast<int*>(stop_));
   }
   Occupation(const Occupation&) = delete;
   Occupation& operator=(const Occupation&) = delete;
@@ -153,7 +165,8 @@ class Occupation {
 
  private:
   Stream stream_;
-  volatile int* stop_ = nullptr;
+  MappedMemory memory_;
+  volatile int* stop_;
 };
 
 int multiprocessors() {
@@ -256,35 +269,21 @@ void test_two_streams(Suite& suite, Arena& arena) {
   }
 }
 
-// A layer's packed experts in the host's memory, which the device reads as its own, across the bus.
-class ExpertsOfHost {
- public:
-  ExpertsOfHost(const Experts& experts, const Stream& stream) {
-    const std::uint64_t bytes = experts.stride() * static_cast<std::uint64_t>(experts.plan().slots);
-    check(cudaHostAlloc(&memory_, bytes, cudaHostAllocMapped), "take mapped memory");
-    check(cudaMemcpyAsync(memory_, experts.packed(), bytes, cudaMemcpyDeviceToHost, stream.get()),
-          "copy the experts out");
-    stream.wait();
-  }
-  ~ExpertsOfHost() { cudaFreeHost(memory_); }
-  ExpertsOfHost(const ExpertsOfHost&) = delete;
-  ExpertsOfHost& operator=(const ExpertsOfHost&) = delete;
-  const void* packed() const { return memory_; }
-
- private:
-  void* memory_ = nullptr;
-};
-
 // The values that differ when the experts lie behind the bus. Shared memory is NaN before each
 // launch.
 std::uint64_t differing_with_late_weights(Arena& arena, const Rig& rig, int tokens) {
   constexpr int kLaunches = 5;
   rig.forward(tokens);
-  const ExpertsOfHost experts(*rig.experts, arena.stream());
+  const std::uint64_t bytes =
+      rig.experts->stride() * static_cast<std::uint64_t>(rig.experts->plan().slots);
+  const MappedMemory experts(bytes);
+  check(cudaMemcpyAsync(experts.get(), rig.experts->packed(), bytes, cudaMemcpyDeviceToHost,
+                        arena.stream().get()),
+        "copy the experts out");
   const Outputs late = make_outputs(arena, rig.desc, tokens, 0);
   auto* const count = arena.upload(std::vector<std::uint64_t>(1));
   moeopt_moe_args args = rig.args(tokens);
-  args.experts = experts.packed();
+  args.experts = experts.get();
   args.out = late.out;
   for (int launch = 0; launch < kLaunches; ++launch) {
     arena.poison(late.out, static_cast<std::size_t>(tokens) *

@@ -169,7 +169,7 @@ GEMMS = [
       wgmma_wait<0>();
       promote<kN>(products, block_scales, token_scales(), total);"""),
     Mutation("a weight's scale block off by one", FEW, "return {scales[block * step],",
-             "return {scales[min(block + 1, info.blocks - 1) * step],"),
+             "return {scales[max(block - 1, 0) * step],"),
     Mutation("a block promoted by the scales of the one before it", FEW, "promote<kN>(others, scales_of(scales, first, block + 1),",
              "promote<kN>(others, scales_of(scales, first, block),"),
     Mutation("a task's tile taken for the one after it", PRODUCER, "return info.task.unit * unit_tiles(info);",

@@ -1,6 +1,6 @@
 // With few tokens, the combination: y comes as words, and a task is a part of a token's columns, so
-// that several blocks look for it. Owned here: nothing; invariant: the sums of combine.cuh, by one
-// thread, in the same order.
+// that several blocks look for it. Owned here: the sums of these tasks. Invariant: combine.cuh's:
+// slot by slot, by one thread.
 #pragma once
 
 #include "cuda/moe/combine.cuh"

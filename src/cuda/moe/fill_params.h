@@ -1,5 +1,6 @@
 // A checked call, a layer and a workspace's address, as the kernel wants them. Pure arithmetic.
-// Invariant: every workspace pointer lies in [workspace, workspace + layout.bytes).
+// Invariant: what a workspace pointer reaches lies in [workspace, workspace + layout.bytes), or in
+// the control where there is one.
 #pragma once
 
 #include "cuda/moe/config.h"

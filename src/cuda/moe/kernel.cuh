@@ -1,10 +1,10 @@
 // FlashDMoE: one launch runs a whole Mixture-of-Experts layer. Read from here: this file starts a
-// block and gives each warp its role; producer.cuh (tickets, schedule, weights), loader.cuh
-// (tokens), consumer.cuh (GEMMs, epilogues), publisher.cuh, combine.cuh, gate.cuh, route.cuh and
-// dispatch.cuh (router, top-k, lists), quantise.cuh; schedule.h is the order of the work,
-// workspace.h the memory between blocks. docs/flashdmoe.md explains the whole. Invariant: no block
-// ever waits for a block that has not started: work is handed out by ordered tickets and waits only
-// for lower ones.
+// block and gives each warp its role; producer.cuh (tickets, schedule, weights), loader.cuh and
+// word_loader.cuh (tokens), consumer.cuh (GEMMs, epilogues), publisher.cuh, combine.cuh and
+// combine_few.cuh, gate.cuh, route.cuh and dispatch.cuh (router, top-k, lists), quantise.cuh;
+// schedule.h is the order of the work, workspace.h the memory between blocks. docs/flashdmoe.md
+// explains the whole. Invariant: no block ever waits for a block that has not started: work is
+// handed out by ordered tickets and waits only for lower ones.
 #pragma once
 
 #include "cuda/moe/consumer.cuh"

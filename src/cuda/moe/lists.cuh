@@ -20,8 +20,8 @@ __device__ inline Choice given_choice(const Params& p, int token, int slot, bool
   return {leader == lane ? expert : -1, slot - (lane - leader)};
 }
 
-// The producer makes the lists itself: of given ids, or when the consumers have routed the tokens
-// for this block.
+// The producer makes the lists itself: of given ids, or when the tokens have been routed for this
+// block.
 template <typename T>
 __device__ bool producer_lists(const Params& p, const Run& run) {
   return local_lists<T>(p) && (p.ids != nullptr || T::kFew) &&

@@ -1,7 +1,8 @@
 // Warp 0: draws tickets, turns counts into a schedule, tells the other warps each task and streams
 // its weights. Owned here: the weight ring's filling and the task ring's. Invariant: weights are
-// asked for in ticket order as soon as a stage is free, never waiting for tokens or h: the ring
-// does not drain between tasks, experts or GEMMs.
+// asked for in ticket order as soon as a stage is free and no more than in_flight are on their way,
+// never waiting for tokens or h: the ring does not drain between tasks, experts or GEMMs (but where
+// holds_back says so).
 #pragma once
 
 #include "cuda/moe/lists.cuh"
@@ -110,8 +111,8 @@ class Producer {
 
   // Lane 0 alone. Runs tasks from `ticket` to the first ticket that is not below `limit`, and
   // returns that one. The next ticket is drawn no sooner than the last of a task's weights can be
-  // asked for, so that a block that waits, for h or for y, is given less; the ring is full then,
-  // and lasts until the next task's tokens are there. With many tokens tasks are many: drawn a
+  // asked for, so that a block that waits, for h or for y, is given less; what the ring holds then
+  // lasts until the next task's tokens are there. With many tokens tasks are many: drawn a
   // little sooner, the ticket is there when it is needed.
   __device__ std::uint32_t run_tasks(std::uint32_t ticket, std::uint32_t limit) {
 #pragma unroll 1
@@ -135,8 +136,9 @@ class Producer {
     return ticket;
   }
 
-  // Few tokens: where there is a routed task of the second GEMM for each block at most, and the
-  // ring holds more than one, a block that waits for h has one.
+  // Few tokens: where there is a routed task of the second GEMM for each block at most, a block
+  // that waits for h has one. Of tasks that the ring holds whole: others draw late anyway, and
+  // would have used their first stage again.
   __device__ bool holds_back(const Task& task, const Stream& stream) const {
     return T::kFew && task.kind == TaskKind::kSecond && task.slot >= 0 &&
            stream.blocks <= T::kWeightStages * T::kBlocks &&
@@ -145,11 +147,7 @@ class Producer {
   // Asks for all of a stream and draws the next ticket when its first stage has been multiplied.
   __device__ std::uint32_t stream_and_hold(Stream& stream) {
     const Place begin = weights_;
-#pragma unroll 1
-    while (stream.blocks > 0) {
-      wait_for_stage(stream);
-      ask(stream);
-    }
+    ask_down_to(stream, 0);
     mbarrier_wait(s_.empty[begin.stage], begin.phase, "a task's first stage");
     return draw();
   }
@@ -181,20 +179,20 @@ class Producer {
 
   // Asks for all of a stream and draws the next ticket when `last` blocks are left.
   __device__ std::uint32_t stream_and_draw(Stream& stream, int last) {
-#pragma unroll 1
-    while (stream.blocks > last) {
-      wait_for_stage(stream);
-      ask(stream);
-    }
+    ask_down_to(stream, last);
     wait_for_stage(stream);
     const std::uint32_t ticket = draw();  // on its way while the last are asked for
     ask(stream);
+    ask_down_to(stream, 0);
+    return ticket;
+  }
+  // Asks for stages of a stream until no more than `blocks` are left.
+  __device__ void ask_down_to(Stream& stream, int blocks) {
 #pragma unroll 1
-    while (stream.blocks > 0) {
+    while (stream.blocks > blocks) {
       wait_for_stage(stream);
       ask(stream);
     }
-    return ticket;
   }
 
   // Before the ticket after a task without weights is drawn: until the task before it is done, or
@@ -211,14 +209,8 @@ class Producer {
 
   // Until the last task told, or with `back` = 2 the one before it, is done.
   __device__ void wait_for_task(int back) {
-    // NOTE: before the first task the phase is one that a fresh barrier has behind it.
-    int stage = tasks_.stage - back;
-    std::uint32_t phase = tasks_.phase;
-    if (stage < 0) {
-      stage += T::kTaskSlots;
-      phase ^= 1;
-    }
-    mbarrier_wait(s_.task_stored[stage], phase, "a task's end");
+    const Place place = tasks_.before(back);
+    mbarrier_wait(s_.task_stored[place.stage], place.phase, "a task's end");
   }
 
   __device__ std::uint32_t draw() const {
@@ -419,8 +411,9 @@ class Producer {
   }
   __device__ int in_flight_of(const Task& task) const {
     if constexpr (T::kFew) {
-      // The launch ends with these, a long chain of products each: more of the memory for them.
+      // A long chain of products, which would end last: more of the memory for it.
       if (task.slot < 0 && task.kind == TaskKind::kSecond) return T::kWeightStages;
+      // Measured: 1 us less at one and two tokens, more from four on, nothing gained in bf16.
       if (T::kFp8 && run_.launch.tokens <= 2) return T::kInFlight - 1;
     }
     return T::kInFlight;
@@ -434,14 +427,8 @@ class Producer {
   __device__ void wait_for_stage(const Stream& stream) {
     mbarrier_wait(s_.empty[weights_.stage], weights_.phase ^ 1, "a free stage (weights)");
     if constexpr (T::kInFlight < T::kWeightStages) {
-      // NOTE: at the start the phase is one that a fresh barrier has behind it.
-      int stage = weights_.stage - stream.in_flight;
-      std::uint32_t phase = weights_.phase;
-      if (stage < 0) {
-        stage += T::kWeightStages;
-        phase ^= 1;
-      }
-      mbarrier_wait(s_.full[stage], phase, "weights asked for before");
+      const Place place = weights_.before(stream.in_flight);
+      mbarrier_wait(s_.full[place.stage], place.phase, "weights asked for before");
     }
   }
   // Asks for the next stage of a stream; the ring has room.

@@ -2,7 +2,8 @@
 // the release of h and of y, off the consumers' path, because a release waits for the memory
 // system; with images those of x, which this warp takes from the ring itself. Invariant: a count
 // moves only after everything that it counts is stored: consumers arrive on task_stored behind
-// their stores, and the release here is cumulative.
+// their stores, and the release here is cumulative. With few tokens, where it has nothing to
+// release, it may route them (publisher_routes).
 #pragma once
 
 #include "cuda/moe/lists.cuh"

@@ -46,7 +46,7 @@ class Rings {
   __device__ void wait(bool read) {
     mbarrier_wait(s_.full[weights_.stage], weights_.phase, "weights");
     mbarrier_wait(s_.tokens_full[tokens_.stage], tokens_.phase, "tokens");
-    if (read) fence_async_shared();  // threads wrote the tokens, by cp.async
+    if (read) fence_async_shared();  // threads wrote the tokens
   }
   __device__ void advance() {
     weights_.advance();

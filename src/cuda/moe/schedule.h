@@ -93,8 +93,11 @@ struct Launch {
   }
   // Tickets below this one need no routing.
   MOEOPT_HOST_DEVICE constexpr int unrouted() const {
-    return quantise_tiles + gate_tiles * gate_units + dispatch_tiles +
-           shared_tiles * (shared_units1 + (shared_leads ? shared_units2 : 0));
+    return quantise_tiles + gate_tiles * gate_units + dispatch_tiles + shared_unrouted();
+  }
+  // The last of them: the shared expert's.
+  MOEOPT_HOST_DEVICE constexpr int shared_unrouted() const {
+    return shared_tiles * (shared_units1 + (shared_leads ? shared_units2 : 0));
   }
   MOEOPT_HOST_DEVICE constexpr int total(int routed_tiles) const {
     return unrouted() + (shared_leads ? 0 : shared_tiles * shared_units2) +

@@ -17,8 +17,8 @@
 namespace moeopt::cuda::moe {
 
 // Warps: 0 producer (tickets, schedule, weights), 1 and 2 token loaders, 3 publisher (releases what
-// the consumers stored), 4 .. 11 consumers (gate, top-k, wgmma, epilogues, combination), two
-// warpgroups.
+// the consumers stored; may route few tokens), 4 .. 11 consumers (gate, top-k, wgmma, epilogues,
+// combination), two warpgroups.
 inline constexpr int kLoaderWarps = 2;
 inline constexpr int kPublisherWarp = 3;
 inline constexpr int kConsumerWarps = 8;
@@ -73,6 +73,8 @@ struct Tile {
   // They have one ring: a stage holds weights and tokens, and is full and empty as one, so that a K
   // loop has half as much to wait for. The others' tokens are small, and have stages of their own.
   static constexpr bool kOneRing = kImages;
+  // There `full` is the loaders' too: a producer that waited for it would wait for tokens and h.
+  static_assert(!kOneRing || kInFlight >= kWeightStages);
   static_assert(!kOneRing || (kTokenStages == kWeightStages && kBlocks == 1));
   static constexpr int kTokenBarriers = kOneRing ? 1 : kTokenStages;  // with one ring unused
   static constexpr int kTaskSlots = kImages ? 4 : 5;
@@ -104,6 +106,17 @@ struct Cursor : Place {
       stage = 0;
       phase ^= 1;
     }
+  }
+  // `back` uses earlier, up to kStages. NOTE: before the first use the phase is one that a fresh
+  // barrier has behind it.
+  __device__ __forceinline__ Place before(int back) const {
+    int s = stage - back;
+    std::uint32_t p = phase;
+    if (s < 0) {
+      s += kStages;
+      p ^= 1;
+    }
+    return {s, p};
   }
 };
 
