@@ -1,14 +1,5 @@
 // Times the fused MoE layer against a stream that only reads the same weights, both in CUDA graphs
 // of the same kind, in one run. README.md beside this says what is measured and how.
-//   moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
-//             [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
-//             [--device-tokens] [--captured] [--sweep] [--pieces N]
-//             [--neighbour launch|split|code|memory|model] [--matrix-tflops BF16,FP8] [--reps N]
-//             [--json FILE]
-//   moe_layer --probe [--reps N]
-//   moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
-// Without --shape: every point that has a target. Exit code 0: everything ran and was right,
-// whatever the times; 1: something failed; 2: the arguments.
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -30,6 +21,18 @@
 
 namespace moeopt::bench {
 namespace {
+
+constexpr char kUsage[] =
+    R"(usage: moe_layer [--shape NAME|H,I,E,k[,shared]]... [--dtype bf16|fp8] [--tokens 1,4,...]
+                 [--routing uniform|zipf|random] [--given-ids] [--gate] [--max-tokens N]
+                 [--device-tokens] [--captured] [--sweep] [--pieces N]
+                 [--neighbour launch|split|code|memory|model] [--matrix-tflops BF16,FP8] [--reps N]
+                 [--json FILE]
+       moe_layer --probe [--reps N]
+       moe_layer_trace --trace FILE --shape NAME --dtype D --tokens T ...   one launch, phase by phase
+Without --shape: every point that has a target. NAME: qwen3, mixtral, dsv3 or qwen15.
+Exit code 0: everything ran and was right, whatever the times; 1: something failed; 2: the arguments.
+)";
 
 constexpr std::uint64_t kRoutingSeed = 7;
 constexpr int kCaches = 3;         // cold: so many times the cache's bytes between two uses
@@ -118,7 +121,7 @@ Options parse(int argc, char** argv) {
     } else if (name == "--probe") {
       options.probe = true;
     } else {
-      throw std::invalid_argument("unknown argument " + name);
+      throw std::invalid_argument("unknown argument " + name + "; --help says which there are");
     }
   }
   return options;
@@ -370,6 +373,12 @@ int run(int argc, char** argv) {
 }  // namespace moeopt::bench
 
 int main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--help" || std::string(argv[i]) == "-h") {
+      std::fputs(moeopt::bench::kUsage, stdout);
+      return 0;
+    }
+  }
   try {
     return moeopt::bench::run(argc, argv);
   } catch (const std::invalid_argument& error) {

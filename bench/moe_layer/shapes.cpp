@@ -1,6 +1,7 @@
 #include "moe_layer/shapes.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <sstream>
 #include <stdexcept>
@@ -74,9 +75,13 @@ LayerShape parse_shape(const std::string& text) {
   std::vector<int> numbers;
   std::stringstream stream(text);
   for (std::string part; std::getline(stream, part, ',');) {
-    std::size_t used = 0;
-    numbers.push_back(part.empty() ? 0 : std::stoi(part, &used));
-    if (used != part.size() || numbers.back() < 0) numbers.clear();
+    int number = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), number);
+    if (error != std::errc() || end != part.data() + part.size() || number < 0) {
+      numbers.clear();
+      break;
+    }
+    numbers.push_back(number);
   }
   if (numbers.size() < 4 || numbers.size() > 5) {
     throw std::invalid_argument("not a shape: " + text + " (a name or H,I,E,k[,shared])");

@@ -64,7 +64,7 @@ class CudaBackend:
         raise AssertionError(tokens)
 
     def scratch_bytes(self, tokens: int) -> int:
-        return self.handles[self._bucket(max(tokens, 1))].sizes.workspace_bytes
+        return self.handles[self._bucket(max(tokens, 1))].scratch_bytes
 
     def config(self, tokens: int) -> str:
         return self.handles[self._bucket(max(tokens, 1))].config
@@ -118,7 +118,7 @@ class CudaBackend:
             control = self.controls.get(place)
             if control is None:
                 control = self.controls[place] = self._new_control()
-            need = handle.sizes.workspace_bytes
+            need = handle.scratch_bytes
             if scratch is None:
                 scratch = torch.empty(need, dtype=torch.uint8, device=self.device)
             elif scratch.numel() * scratch.element_size() < need or scratch.device != self.device:

@@ -99,6 +99,8 @@ class Handle:
                                                        c.byref(self.pointer)))
         self.sizes = _abi.sized(_abi.Sizes)
         self.library.check(functions.moeopt_moe_get_sizes(self.pointer, c.byref(self.sizes)))
+        # Of a call that has its control apart.
+        self.scratch_bytes: int = self.sizes.workspace_bytes - self.sizes.control_bytes
         self.config: str = functions.moeopt_moe_config(self.pointer).decode()
 
     def __del__(self) -> None:

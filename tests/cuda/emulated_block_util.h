@@ -83,7 +83,7 @@ class Block {
         if (ring_full()) return false;
         tell_alone(TaskKind::kEnd);
         if (ticket_ == limit_ + w_.how.blocks - 1) {
-          w_.workspace.ticket = std::uint64_t{number_ + 1} << 32;
+          w_.workspace.ticket = std::uint64_t{number_after(number_)} << 32;
         }
         producer_ = State::kOver;
         return true;
@@ -93,20 +93,24 @@ class Block {
   }
 
   bool ask() {
-    if (w_.how.draws_early && !drawn_ && !gate_is_awaited() && (left_ == 0 || w_.chance())) {
+    const Described& last = tasks_.back();
+    if (w_.how.draws_early && !drawn_ && !gate_is_awaited() && !last.holds &&
+        (left_ == 0 || w_.chance())) {
       next_ticket_ = draw();
       drawn_ = true;
       return true;
     }
     if (left_ > 0) {
-      if (!is_free(weights_asked_, weights_freed_)) return false;
+      if (!is_free(weights_asked_, weights_freed_, w_.weight_stages())) return false;
       if (gate_in_ring()) w_.fault("weights asked for where a gate task lies");
       ++weights_asked_;
       --left_;
       return true;
     }
     if (!drawn_) {  // late: a task without weights is waited for
-      if (tasks_.back().stages == 0 && stored_ < told()) return false;
+      if (last.stages == 0 && stored_ < told()) return false;
+      if (last.holds && weights_freed_ <= last.first_use) return false;
+      if (last.holds) ++w_.result.held;
       next_ticket_ = draw();
     }
     ticket_ = next_ticket_;
@@ -187,8 +191,8 @@ class Block {
   }
 
   // Whether the ring's stage for its use number `use` is given back by all who had it before.
-  bool is_free(int use, int freed) const {
-    const int before = use - kRingStages;
+  bool is_free(int use, int freed, int stages) const {
+    const int before = use - stages;
     return freed > before &&
            (!w_.images() || before < 0 || kept_[static_cast<std::size_t>(before)]);
   }
@@ -226,8 +230,10 @@ class Block {
     d.ready = static_cast<std::size_t>(index);
     d.units = d.shared() ? launch.shared_units1 : launch.units1;
     d.ready_count = static_cast<std::uint32_t>(d.units) + (w_.images() ? kGathered : 0);
-    d.kept_from = weights_asked_;
+    d.first_use = weights_asked_;
     d.kept = launch.gathers && first && !d.shared() && d.task.unit == 0;
+    d.holds = w_.layer.config.few() && !first && !d.shared() && d.stages <= w_.weight_stages() &&
+              tile_start_.back() * launch.units2 <= w_.how.blocks;
     return d;
   }
 
@@ -254,7 +260,7 @@ class Block {
   }
 
   bool load_stage(bool gives_back) {
-    if (!is_free(tokens_loaded_, tokens_freed_)) return false;
+    if (!is_free(tokens_loaded_, tokens_freed_, w_.token_stages())) return false;
     ++tokens_loaded_;
     kept_.push_back(gives_back);
     ++loading_;
@@ -425,7 +431,7 @@ class Block {
     const Described& d = task(published_);
     if (d.task.kind == TaskKind::kEnd) return publisher_over_ = true;
     if (d.kept && keeping_ < d.stages) {
-      const int use = d.kept_from + keeping_;
+      const int use = d.first_use + keeping_;
       if (std::min(weights_asked_, tokens_loaded_) <= use) return false;
       kept_[static_cast<std::size_t>(use)] = true;
       ++keeping_;

@@ -64,6 +64,7 @@ struct EmulatedResult {
   std::vector<std::string> faults;
   std::map<std::tuple<TaskKind, bool, int, int>, int> done;  // kind, shared, unit, row
   std::vector<int> combined;                                 // by token
+  int held = 0;  // tasks after which no ticket was drawn before their first stage was multiplied
 };
 
 // slots: [tokens][k], the slot of each choice, -1: not here.

@@ -12,8 +12,6 @@
 
 namespace moeopt::cuda::moe {
 
-inline constexpr int kRingStages = 4;  // of weights, of tokens, of both
-
 // What all blocks share.
 struct World {
   const EmulatedLayer& layer;
@@ -37,6 +35,9 @@ struct World {
   // Tiles with images: one ring, by which y comes, too; and four task slots instead of five.
   bool images() const { return layer.config.images(); }
   int task_slots() const { return images() ? 4 : 5; }
+  // The tiles' rings (variants.h); with images one of both. Token stages: the fewest of any tile.
+  int weight_stages() const { return layer.config.few() ? 6 : images() ? 4 : 5; }
+  int token_stages() const { return layer.config.few() ? 6 : images() ? 4 : 3; }
   bool producer_lists() const {
     return local() && (layer.ids_given || layer.config.few()) &&
            launch.tokens * top_k() <= kProducerEntries;
@@ -64,9 +65,10 @@ struct Described {
   Task task{};
   int expert = -1;  // its slot
   std::vector<int> rows;
-  int stages = 0;     // whose weights the producer asks for
-  int kept_from = 0;  // the ring's stages before it
-  bool kept = false;  // the publisher gives its stages back, too
+  int stages = 0;      // whose weights the producer asks for
+  int first_use = 0;   // of the ring: the stages before it
+  bool kept = false;   // the publisher gives its stages back, too
+  bool holds = false;  // no ticket is drawn before its first stage has been multiplied
   std::size_t ready = 0;
   std::uint32_t ready_count = 0;
   int units = 0;  // of h

@@ -28,7 +28,10 @@ Shape draw_shape(std::mt19937& random, int max_tokens) {
   shape.top_k = std::min(shape.experts, draw(random, 1, 6));
   shape.slots = draw(random, 1, shape.experts);
   shape.max_tokens = max_tokens;
-  if (draw(random, 0, 3) == 0) shape.tile_tokens = 32 << draw(random, 0, 2);
+  if (draw(random, 0, 3) == 0) {
+    shape.tile_tokens =
+        max_tokens <= kFewTokens && draw(random, 0, 1) == 0 ? kFewTokens : 32 << draw(random, 0, 2);
+  }
   if (draw(random, 0, 7) == 0) shape.hidden = 2048 * draw(random, 1, 3);  // parts of combinations
   if (draw(random, 0, 2) == 0) {
     shape.shared_intermediate = unit * draw(random, 1, 4);
@@ -98,6 +101,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
   std::mt19937 random(3);
   int gathers = 0;
   int wide_gates = 0;
+  int held = 0;
   for (int round = 0; round < 180; ++round) {
     // Every way of routing: for itself, by words, by lists; n is 8 to 128; wide gate tasks.
     const int max_tokens = draw(random, 0, 2) == 0   ? draw(random, 1, 8)
@@ -122,6 +126,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
       ASSERT_TRUE(result.faults.empty()) << result.faults.front();
       expect_done_once(layer, result, tokens, slots);
       if (testing::Test::HasFatalFailure()) return;
+      held += result.held;
       tokens_so_far += static_cast<std::uint64_t>(tokens);
       rows_so_far += own_entries(layer.shape, slots).size();
       EXPECT_EQ(workspace.launches, launch + 1);
@@ -133,6 +138,7 @@ TEST(Emulation, EverythingOnceInAnyInterleavingLaunchAfterLaunch) {
   }
   EXPECT_GE(gathers, 5);
   EXPECT_GE(wide_gates, 5);
+  EXPECT_GE(held, 20);
 }
 
 // The play would show it: another order hangs when one block is resident, or is caught reading.

@@ -144,8 +144,9 @@ TEST(FillParams, ControlTakesWhatLastsOutOfTheWorkspace) {
   const std::vector<Region> after = regions_of(params, shape);
   for (std::size_t i = 0; i < after.size(); ++i) {
     const auto offset = reinterpret_cast<std::uintptr_t>(before[i].start) - kBase;
-    const std::uintptr_t base = offset < layout.control_bytes ? kControl : kBase;
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(after[i].start), base + offset) << after[i].name;
+    const std::uintptr_t expected =
+        offset < layout.control_bytes ? kControl + offset : kBase + offset - layout.control_bytes;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(after[i].start), expected) << after[i].name;
   }
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(params.counters), kControl);
 }

@@ -62,7 +62,7 @@ std::vector<Played> many() {
   std::mt19937 random(7);
   std::vector<Played> all;
   for (int tokens : {0, 1, 2, 7, 31, 32, 33, 128, 129, 300, 700}) {
-    for (int n_max : {32, 64, 128}) {
+    for (int n_max : {8, 32, 64, 128}) {
       for (int kind = 0; kind < 16; ++kind) {
         const int experts = std::uniform_int_distribution<int>(1, 40)(random);
         all.push_back(play(random, tokens, experts, n_max, (kind & 1) != 0, (kind & 2) != 0,

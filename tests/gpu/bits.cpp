@@ -70,7 +70,8 @@ void test_batches(Suite& suite, Arena& arena, const Shape& shape) {
         if (n > max_tokens || max_tokens > all) continue;
         const Arena::Scope inner(arena);
         const std::vector<std::int32_t> rows = draw_rows(n, all, rng);
-        const Rig some(arena, whole, rows, max_tokens, rng.pick({0, 0, 32, 64, 128}));
+        const Rig some(arena, whole, rows, max_tokens,
+                       rng.chance(0.4) ? 0 : draw_tile(max_tokens, rng));
         some.forward(n);
         const std::uint64_t different = some.differing(whole, n, arena.upload(rows));
         c.expect(different == 0,

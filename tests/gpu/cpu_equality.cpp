@@ -213,6 +213,7 @@ CasePlan small_case(std::uint64_t seed, bool fp8) {
   if (desc.shared_intermediate > 0) desc.shared_intermediate = unit * rng.between(1, 3);
   plan.batch.tokens = rng.between(1, 9);
   desc.max_tokens = 16;
+  desc.tile_tokens = 0;           // nothing is launched
   plan.batch.absent_ids = false;  // the CPU has no such ids
   const ExpertsPlan drawn = plan.experts;
   plan.experts = plain_experts(desc, seed);

@@ -81,6 +81,10 @@ void draw_batch(const moeopt_moe_desc& desc, BatchPlan& batch, Rng& rng) {
 
 }  // namespace
 
+int draw_tile(int max_tokens, Rng& rng) {
+  return max_tokens <= 8 ? rng.pick({8, 32, 64, 128}) : rng.pick({32, 64, 128});
+}
+
 std::vector<std::int32_t> draw_map(int experts, int slots, Rng& rng) {
   std::vector<std::int32_t> order(static_cast<std::size_t>(std::max(experts, slots)), -1);
   std::iota(order.begin(), order.begin() + slots, 0);
@@ -128,7 +132,7 @@ CasePlan draw_case(std::uint64_t seed) {
     desc.shared_gate = rng.below(2);
   }
   draw_batch(desc, plan.batch, rng);
-  if (rng.chance(0.3)) desc.tile_tokens = rng.pick({32, 64, 128});
+  if (rng.chance(0.3)) desc.tile_tokens = draw_tile(desc.max_tokens, rng);
 
   plan.experts = plain_experts(desc, mix(seed, "weights"));
   if (plan.experts.fp8 && rng.chance(0.4)) plan.experts.source = MOEOPT_SOURCE_BF16_TO_FP8;
@@ -149,6 +153,7 @@ CasePlan draw_prefill_case(std::uint64_t seed) {
   // At and beside whole tiles as often as anywhere.
   plan.batch.tokens = rng.chance(0.5) ? most - rng.between(0, 1) : rng.between(most / 2, most);
   plan.desc.max_tokens = rng.chance(0.5) ? plan.batch.tokens : most;
+  if (plan.desc.tile_tokens == 8) plan.desc.tile_tokens = 0;
   const ExpertsPlan drawn = plan.experts;
   plan.experts = plain_experts(plan.desc, drawn.seed);
   plan.experts.source = drawn.source;

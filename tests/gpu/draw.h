@@ -10,6 +10,9 @@ CasePlan draw_case(std::uint64_t seed);
 // The same with 512 to 16384 tokens, in layers that the reference has time for.
 CasePlan draw_prefill_case(std::uint64_t seed);
 
+// A tile_tokens that a layer of so many tokens may ask for.
+int draw_tile(int max_tokens, Rng& rng);
+
 // A map of `experts` ids to `slots` slots in random order; ids beyond them are -1.
 std::vector<std::int32_t> draw_map(int experts, int slots, Rng& rng);
 

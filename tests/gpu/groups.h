@@ -21,6 +21,8 @@ void test_real(Suite& suite, Arena& arena);
 void test_bits(Suite& suite, Arena& arena);
 // One kernel node; replays with changing counts.
 void test_graph(Suite& suite, Arena& arena);
+// The numbers of launches; a control apart from scratch.
+void test_workspace(Suite& suite, Arena& arena);
 // NaN, ties, broken calls.
 void test_faults(Suite& suite, Arena& arena);
 // Random cases until the time is over.

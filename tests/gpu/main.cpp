@@ -85,6 +85,7 @@ void run_all(Suite& suite) {
   test_limits(suite, arena);
   test_faults(suite, arena);
   test_graph(suite, arena);
+  test_workspace(suite, arena);
   test_bits(suite, arena);
   test_real(suite, arena);
 }

@@ -52,6 +52,14 @@ def test_same_verdict_as_the_library(library, change):
         assert text.split(" is ")[0] == their_text.split(" is ")[0], (text, their_text)
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+def test_a_scratch_serves_smaller_calls(library, dtype):
+    """A call in pieces has one scratch, made for its largest piece."""
+    description = dataclasses.replace(BASE, dtype=dtype)
+    sizes = [_library.Handle(description.fields(tokens)).scratch_bytes for tokens in [*range(1, 140), 4096]]
+    assert sizes == sorted(sizes)
+
+
 def test_tokens_within_a_bound(library):
     fields = BASE.fields(4096)
     whole = _library.Handle(fields).sizes.workspace_bytes

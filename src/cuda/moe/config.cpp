@@ -76,7 +76,7 @@ Config choose_config(const Shape& shape) {
   constexpr int kTasks = 120;
   const int tiles = ceil_div(shape.max_tokens, config.gate_tokens);
   const int quantised = fp8 ? shape.max_tokens : 0;
-  const int others = ceil_div(shape.max_tokens, kWarpTokens) +
+  const int others = (config.few() ? 0 : ceil_div(shape.max_tokens, kWarpTokens)) +
                      ceil_div(quantised, quantise_tokens_of(shape.max_tokens, shape.hidden));
   const int tasks = std::max(kTasks - others, kTasks / 2);
   config.gate_rows = std::clamp(ceil_div(shape.experts * tiles, tasks), 2, kGateRows);

@@ -47,16 +47,16 @@ void fill_layer(const Shape& shape, const Config& config, Params& params) {
   params.gate_tokens = config.gate_tokens;
   params.gate_rows = config.gate_rows;
   params.local_lists = config.local_lists ? 1 : 0;
-  params.gathers = config.gathers ? 1 : 0;
 }
 
-// `control` holds what lasts from launch to launch, [0, control_bytes); `base` the rest.
-void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* base, Params& params) {
+// `control` holds what lasts from launch to launch, [0, control_bytes); `scratch` the rest.
+void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* scratch,
+                    Params& params) {
   const auto place = []<typename T>(T*& pointer, std::byte* start, std::uint64_t offset) {
     pointer = reinterpret_cast<T*>(start + offset);
   };
   const auto at = [&]<typename T>(T*& pointer, std::uint64_t offset) {
-    place(pointer, base, offset);
+    place(pointer, scratch, offset - w.control_bytes);
   };
   place(params.counters, control, 0);
   place(params.ticket, control, w.ticket);
@@ -84,7 +84,7 @@ void fill_workspace(const WorkspaceLayout& w, std::byte* control, std::byte* bas
   at(params.h_scales, w.h_scales);
   at(params.h_shared, w.h_shared);
   at(params.h_shared_scales, w.h_shared_scales);
-  params.y = base + w.y;
+  params.y = scratch + (w.y - w.control_bytes);
 }
 
 }  // namespace
@@ -118,9 +118,12 @@ Params fill_params(const Shape& shape, const Config& config, const WorkspaceLayo
   fill_call(args, params);
   fill_layer(shape, config, params);
   params.launch = make_launch(shape, config, args.ids != nullptr);
-  void* control = args.control != nullptr ? args.control : args.workspace;
-  fill_workspace(workspace, static_cast<std::byte*>(control),
-                 static_cast<std::byte*>(args.workspace), params);
+  auto* const whole = static_cast<std::byte*>(args.workspace);
+  if (args.control != nullptr) {
+    fill_workspace(workspace, static_cast<std::byte*>(args.control), whole, params);
+  } else {
+    fill_workspace(workspace, whole, whole + workspace.control_bytes, params);
+  }
   return params;
 }
 

@@ -55,7 +55,6 @@ struct Params {
   int gate_tokens;
   int gate_rows;
   int local_lists;
-  int gathers;
   Launch launch;  // but for the tokens
 
   // The workspace (WorkspaceLayout).

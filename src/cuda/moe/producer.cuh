@@ -94,7 +94,7 @@ class Producer {
     // Every block draws exactly one ticket beyond the last task: the highest of them is the last
     // draw of the launch.
     if (ticket == limit + gridDim.x - 1) {
-      *p_.ticket = static_cast<unsigned long long>(run_.number + 1) << 32;
+      *p_.ticket = static_cast<unsigned long long>(number_after(run_.number)) << 32;
     }
   }
 

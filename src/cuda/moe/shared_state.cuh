@@ -182,7 +182,7 @@ struct Run {
   Launch launch;
   std::uint32_t ticket;         // this block's first
   std::uint32_t number;         // of the launch
-  std::uint32_t tag;            // of its words; never 0, which marks those that nobody wrote
+  std::uint32_t tag;            // of its words: number + 1; never 0, which marks unwritten ones
   bool first;                   // this block drew ticket 0: it does what a launch does once
   CounterSet* set;              // of this launch
   std::uint32_t* row_counts;    // [slots]
@@ -292,7 +292,7 @@ __device__ void make_run(const Params& p, SharedState<T>& s, std::uint64_t drawn
   Run& run = s.run;
   run.ticket = static_cast<std::uint32_t>(drawn);
   run.number = static_cast<std::uint32_t>(drawn >> 32);
-  run.tag = run.number % 0xffffffffu + 1;
+  run.tag = run.number + 1;
   run.first = run.ticket == 0;
   run.set = reinterpret_cast<CounterSet*>(set_of(p, run.number));
   run.row_counts = rows_of(run.set);

@@ -20,6 +20,13 @@ struct CounterSet {
   //       y_arrived[max_tokens]
 };
 
+// The launch's number after `number`. It never is 0xffffffff, whose tag (shared_state.cuh) would be
+// that of unwritten words; behind it comes 1, so that counter sets still take turns and no two
+// launches in a row have one tag.
+MOEOPT_HOST_DEVICE constexpr std::uint32_t number_after(std::uint32_t number) {
+  return number == 0xfffffffeu ? 1 : number + 1;
+}
+
 struct WorkspaceLayout {
   int token_tiles;   // most (expert, token tile) pairs of the routed experts
   int shared_tiles;  // most token tiles of the shared expert
