@@ -116,6 +116,24 @@ TEST(Config, ATileThatIsAskedForIsTaken) {
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
 }
 
+// As many blocks as there are share a token's columns, but not below one trip's.
+TEST(Config, ColumnsOfACombination) {
+  const auto columns = [](int hidden, int tokens, int tile) {
+    Shape shape = shape_of({"", hidden, 2048, 32, 8, tokens, kF, ""});
+    shape.tile_tokens = tile;
+    return choose_config(shape).combine_columns;
+  };
+  EXPECT_EQ(columns(2048, 16, 32), 2048);
+  EXPECT_EQ(columns(4096, 66, 64), 2048);
+  EXPECT_EQ(columns(4096, 67, 64), 4096);
+  EXPECT_EQ(columns(7168, 8, 32), 1792);
+  EXPECT_EQ(columns(7168, 44, 32), 2392);  // three parts, in pieces of eight
+  EXPECT_EQ(columns(7168, 64, 64), 3584);
+  EXPECT_EQ(columns(7168, 129, 64), 7168);
+  EXPECT_EQ(columns(7168, 8, 128), 7168);
+  EXPECT_EQ(columns(7168, 8, 8), 512);
+}
+
 TEST(Config, Table) {
   for (const Row& row : kTable) {
     EXPECT_EQ(choose_config(shape_of(row)).name(), row.config)

@@ -139,7 +139,8 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
   const int own = first + consumer / 32;
   int expected = 0;
   if (own < end) {
-    expected = find_addends(p, s, run, own, s.addends[own - first], consumer % 32);
+    Addends& addends = s.addends[own - first];
+    expected = find_addends(p, s, run, own, addends, consumer % 32, task.unit == 0);
   }
   const auto wait_for_y = [&] {
     if (own < end && consumer % 32 == 0) {
@@ -169,8 +170,10 @@ __device__ __noinline__ void combine_task(const Params& p, SharedState<T>& s, co
     const bool real = pass == 1;
     if (real) wait_for_y();
     named_barrier(kConsumerBarrier, kConsumers);
-    const int all = (end - first) * pieces;
-    int i = consumer;
+    const int part = run.launch.combine_columns / 8;
+    const int begin = task.unit * part;
+    const int all = end - first > 1 ? (end - first) * pieces : min(begin + part, pieces);
+    int i = begin + consumer;
 #pragma unroll 1
     for (; i + kConsumers < all; i += 2 * kConsumers) {
       const int a = i / pieces;

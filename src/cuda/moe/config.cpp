@@ -20,10 +20,11 @@ std::string Config::name() const {
 
 namespace {
 
+constexpr int kMultiprocessors = 132;
+
 // Whether the second GEMM has so few tasks of two tiles, with so long a K, that tasks of one pay:
 // fewer than multiprocessors, each of which would have one or none.
 bool halves_second(const Shape& shape) {
-  constexpr std::int64_t kMultiprocessors = 132;
   constexpr int kLongBlocks = 64;  // of K
   if (shape.intermediate < kLongBlocks * kBlockBytes) return false;
   const std::int64_t experts =
@@ -59,6 +60,17 @@ int choose_tile(const Shape& shape, double rows) {
   return rows <= 12 ? 32 : rows <= 28 ? 64 : 128;
 }
 
+// The last combination ends a launch: as many blocks as there are share a token's columns, down to
+// eight for each thread, which are one trip to the cache.
+int choose_combine_columns(const Shape& shape, const Config& config) {
+  constexpr int kOneTrip = 2048;
+  if (config.few()) return kCombineColumns;
+  if (config.images() || shape.max_tokens > kAloneTokens) return shape.hidden;
+  const int parts =
+      std::clamp(kMultiprocessors / shape.max_tokens, 1, ceil_div(shape.hidden, kOneTrip));
+  return ceil_div(shape.hidden, 8 * parts) * 8;
+}
+
 }  // namespace
 
 Config choose_config(const Shape& shape) {
@@ -84,6 +96,7 @@ Config choose_config(const Shape& shape) {
   if (config.images() && shape.max_tokens > kShortTasks) choose_wide_gate(shape, config);
   // Where an expert's tokens are few, the other units would wait for the first.
   config.gathers = config.images() && rows > 256;
+  config.combine_columns = choose_combine_columns(shape, config);
   config.local_lists =
       config.variant.n_max <= 64 && shape.max_tokens * shape.top_k <= kLocalEntries;
   return config;

@@ -51,10 +51,11 @@ inline constexpr int kFewTokens = 8;  // of a launch: the tile of 8 tokens
 
 struct Config {
   Variant variant;
-  int gate_tokens;   // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
-  int gate_rows;     // router rows of a gate task: 2 .. 16; of a wide one (images) 64 or 128
-  bool local_lists;  // each block sorts all (token, slot) entries for itself
-  bool gathers;      // with images: x, too, from the second weight unit on (Launch::gathers)
+  int gate_tokens;      // tokens of a gate task: 8 or 32; of a wide one 16, 32 or 64
+  int gate_rows;        // router rows of a gate task: 2 .. 16; of a wide one (images) 64 or 128
+  bool local_lists;     // each block sorts all (token, slot) entries for itself
+  bool gathers;         // with images: x, too, from the second weight unit on (Launch::gathers)
+  int combine_columns;  // of a token that a combination adds up
   // h lies in stage images (layout.h).
   bool images() const { return variant.n_max >= 128; }
   // The tile of few tokens: each block repeats the top-k of all tokens as well, and h and y go from

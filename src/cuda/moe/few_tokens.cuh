@@ -64,6 +64,9 @@ class FewTokens {
     // loop: then the accumulators of all widths compete.
     Sums<kN> sums = {};
     const bool first = info.task.kind == TaskKind::kFirst;
+    if constexpr (T::kFp8) {
+      mbarrier_wait(s_.task_scales[info.place.stage], info.place.phase, "weight scales");
+    }
     if constexpr (T::kFp8 && T::kBlocks == 2) {
       multiply_fp8_pairs<kN>(info, s_.weight_scales[info.place.stage][0], first, sums);
     } else if constexpr (T::kFp8) {

@@ -99,7 +99,8 @@ Launch make_launch(const Shape& shape, const Config& config, bool ids_given) {
   launch.dispatches = !config.few() && (!config.local_lists || !ids_given);
   launch.gate_tokens = gate_rows > 0 ? config.gate_tokens : 0;
   launch.gate_units = ceil_div(gate_rows, config.gate_rows);
-  launch.combine_parts = config.few() ? ceil_div(shape.hidden, kCombineColumns) : 1;
+  launch.combine_columns = config.combine_columns;
+  launch.combine_parts = ceil_div(shape.hidden, config.combine_columns);
   const auto set_units = [&](const ExpertLayout& layout, int& units1, int& units2) {
     units1 = ceil_div(layout.tiles1(), config.variant.m_tiles);
     units2 = ceil_div(layout.tiles2(), config.variant.second_tiles);

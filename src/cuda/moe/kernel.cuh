@@ -27,6 +27,7 @@ __device__ void init_barriers(const Params& p, SharedState<T>& s) {
   mbarrier_init(s.speculated, 1);
   for (int i = 0; i < T::kTaskSlots; ++i) {
     mbarrier_init(s.task_full[i], 1);
+    mbarrier_init(s.task_scales[i], 1);
     mbarrier_init(s.task_rows[i], 32);
     mbarrier_init(s.task_stored[i], kConsumerWarps * kArrivingLanes);
     mbarrier_init(s.task_empty[i], (kLoaderWarps + 1) * kArrivingLanes);

@@ -117,6 +117,7 @@ class ManyTokens {
     const bool first = info.task.kind == TaskKind::kFirst;
     std::uint32_t of_weights = shared_address(s_.weight_scales[info.place.stage]);
     const std::uint32_t of_tokens = static_cast<std::uint32_t>(first_row() + lane() / 4) * 4;
+    mbarrier_wait(s_.task_scales[info.place.stage], info.place.phase, "weight scales");
     ring_.wait();
     stamp(trace_, TracePhase::kWaited, info.task);
     // Low words of operands, of the ring's first stage.

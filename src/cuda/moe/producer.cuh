@@ -349,18 +349,14 @@ class Producer {
     tell({.task = {TaskKind::kList, 0, 0, 0}});
   }
 
-  // Puts a task into the ring, with its scales on the way.
+  // Puts a task into the ring, with its scales on the way: its loaders need not wait for them.
   __device__ Stream tell(const TaskInfo& info) {
     mbarrier_wait(s_.task_empty[tasks_.stage], tasks_.phase ^ 1, "a free task slot");
     wait_for_readers(s_, tasks_);
     s_.tasks[tasks_.stage] = info;
     s_.tasks[tasks_.stage].place = tasks_;
-    Mbarrier& full = s_.task_full[tasks_.stage];
-    if (T::kFp8 && info.gemm()) {
-      copy_scales(info, full);
-    } else {
-      mbarrier_arrive(full);
-    }
+    mbarrier_arrive(s_.task_full[tasks_.stage]);
+    if constexpr (T::kFp8) copy_scales(info, s_.task_scales[tasks_.stage]);
     tasks_.advance();
     return info.gemm() ? stream_of(info) : Stream{};
   }
@@ -384,6 +380,10 @@ class Producer {
   }
 
   __device__ void copy_scales(const TaskInfo& info, Mbarrier& full) {
+    if (!info.gemm()) {  // its phases go with the slot's
+      mbarrier_arrive(full);
+      return;
+    }
     const ExpertLayout& layout = info.task.slot < 0 ? p_.shared_layout : p_.layout;
     const bool first = info.task.kind == TaskKind::kFirst;
     const int tile = first_tile(info);

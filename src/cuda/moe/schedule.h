@@ -32,7 +32,8 @@ enum class TaskKind : std::int32_t {
 inline constexpr int kWarpTokens = 8;                // a token a consumer warp
 inline constexpr int kMostTokens = 8 * kWarpTokens;  // of a quantisation or a dispatch
 inline constexpr int kCombineTokens = kWarpTokens;   // of a combination at most
-inline constexpr int kCombineColumns = 512;          // of one of a part of a token: two a consumer
+inline constexpr int kAloneTokens = 128;             // up to here it is of one
+inline constexpr int kCombineColumns = 512;          // of one of few tokens: two a consumer
 
 // About a wave of blocks while that keeps the tokens of a block few.
 MOEOPT_HOST_DEVICE constexpr int task_tokens_of(int count) {
@@ -61,7 +62,8 @@ struct Launch {
   int units1, units2;                // weight units of an expert's two matrices
   int shared_units1, shared_units2;  // 0: no shared expert
   bool shared_leads;                 // its second GEMM comes before the routed experts' first
-  int combine_parts;                 // of a token's columns, a combination each
+  int combine_columns;               // of a combination; all, if it is of several tokens
+  int combine_parts;                 // of a token: combinations of so many columns
   bool gathers;  // unit 0 of the first GEMM comes first, of all experts: it leaves x, gathered, to
                  // the other units
 
@@ -80,10 +82,10 @@ struct Launch {
     launch.tokens = count;
     launch.task_tokens = task_tokens_of(count);
     launch.quantise_tokens = quantise_tokens_of(count, hidden);
-    launch.combine_tokens = count <= 128    ? 1
-                            : count <= 256  ? 2
-                            : count <= 1056 ? 4
-                                            : kCombineTokens;
+    launch.combine_tokens = count <= kAloneTokens ? 1
+                            : count <= 256        ? 2
+                            : count <= 1056       ? 4
+                                                  : kCombineTokens;
     launch.quantise_tiles = quantises ? ceil_div(count, launch.quantise_tokens) : 0;
     launch.gate_tiles = gate_tokens > 0 ? ceil_div(count, gate_tokens) : 0;
     launch.dispatch_tiles = dispatches ? ceil_div(count, launch.task_tokens) : 0;

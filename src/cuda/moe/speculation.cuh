@@ -71,6 +71,11 @@ class Speculation {
     const std::uint64_t tile_bytes = std::uint64_t{kStageBytes} * layout.blocks1();
     const std::byte* from =
         p.experts + static_cast<std::uint64_t>(slot) * p.expert_stride + layout.stage1(tile, 0);
+    if constexpr (T::kFp8) {
+      bulk_prefetch(
+          p.experts + static_cast<std::uint64_t>(slot) * p.expert_stride + layout.scales1(tile),
+          static_cast<std::uint32_t>(layout.scale1_stride() * (two ? 2 : 1)));
+    }
     const int stages = ceil_div(layout.blocks1(), T::kBlocks);
     const int most = min(T::kWeightStages, stages - 1);  // the last one may be half a one
     int asked = 0;
