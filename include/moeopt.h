@@ -105,15 +105,16 @@ typedef struct moeopt_moe_sizes {
   uint32_t struct_size;
   uint64_t expert_bytes;    /* one packed routed expert; a multiple of 128 */
   uint64_t shared_bytes;    /* the packed shared expert; 0 when there is none */
-  uint64_t workspace_bytes; /* one workspace; the rest of it grows with max_tokens */
-  uint64_t control_bytes;   /* its first part, which lasts from launch to launch */
+  uint64_t workspace_bytes; /* one workspace */
+  uint64_t control_bytes;   /* its first part, which lasts from launch to launch. The other part,
+                               workspace_bytes - control_bytes, never shrinks as max_tokens grows */
 } moeopt_moe_sizes;
 
 MOEOPT_API moeopt_status moeopt_moe_get_sizes(const moeopt_moe* layer, moeopt_moe_sizes* sizes);
 
 /* For callers that bound the workspace: the largest max_tokens, up to the description's, whose
- * workspace takes at most `bytes`; a multiple of 128 when it is the smaller one and not below 128.
- * A call with more tokens is then cut by the caller: a token's bits stay the same.
+ * workspace takes at most `bytes`; where that is not all, a multiple of 128 or, below, a power
+ * of 2. A call with more tokens is then cut by the caller: a token's bits stay the same.
  * MOEOPT_ERROR_UNSUPPORTED when one token's workspace takes more. Makes no CUDA call. */
 MOEOPT_API moeopt_status moeopt_moe_tokens_within(const moeopt_moe_desc* desc, uint64_t bytes,
                                                   int32_t* max_tokens);
@@ -197,9 +198,10 @@ typedef struct moeopt_moe_args {
   void* workspace;     /* workspace_bytes, made ready by moeopt_moe_init_workspace */
   void* const* peers;  /* world > 1: base pointers of the peers' workspaces; else null */
   /* control_bytes made ready by moeopt_moe_init_workspace, aligned to 128; null: the workspace's
-   * own. With it the workspace is scratch of workspace_bytes - control_bytes: its contents need not
-   * outlast the launch and it needs no making ready, so that layers with a control of their own
-   * share one, each with its own counters. One control serves one stream at a time. */
+   * own. With it the workspace is scratch of workspace_bytes - control_bytes, which must not
+   * overlap the control: its contents need not outlast the launch and it needs no making ready, so
+   * that layers with a control of their own share one, each with its own counters. One control
+   * serves one stream at a time. */
   void* control;
 } moeopt_moe_args;
 

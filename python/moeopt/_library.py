@@ -76,13 +76,13 @@ def unload() -> None:
             _ctypes.dlclose(handle)
 
 
-def tokens_within(fields: dict[str, int | float], scratch_bytes: int) -> int:
+def tokens_within(fields: dict[str, int | float], workspace_bytes: int) -> int:
     """The largest max_tokens, up to that of the description, whose workspace takes at most so many bytes.
 
     Raises Unsupported when one token's takes more."""
     tokens = c.c_int32()
     opened = library()
-    opened.check(opened.functions.moeopt_moe_tokens_within(c.byref(_abi.sized(_abi.Desc, **fields)), scratch_bytes,
+    opened.check(opened.functions.moeopt_moe_tokens_within(c.byref(_abi.sized(_abi.Desc, **fields)), workspace_bytes,
                                                            c.byref(tokens)))
     return tokens.value
 

@@ -41,7 +41,8 @@ class MoELayer:
 
     description: what it is; device: a Hopper GPU, or the CPU (right and slow).
     max_tokens: of one launch, 1 .. 65536; more tokens run in several launches, with the same bits.
-    scratch_limit: bytes of scratch at most; lowers max_tokens to what they hold. Of no effect on the CPU.
+    scratch_limit: bytes that scratch and a control of one launch take together at most; lowers max_tokens to what
+    they hold. Of no effect on the CPU.
     name: for reports. poison: router weights become NaN (default: MOEOPT_POISON).
     Raises Unsupported for a description or a device that the kernel does not take.
     """

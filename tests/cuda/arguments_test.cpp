@@ -197,6 +197,8 @@ TEST(Arguments, PackedWeightsAndWorkspace) {
        {"workspace is not aligned to 128 bytes",
         [](auto& a) { set_address(a.workspace, 0x500010); }},
        {"control is not aligned to 128 bytes", [](auto& a) { set_address(a.control, 0x600010); }},
+       {"control is the workspace; null means the workspace's own",
+        [](auto& a) { a.control = a.workspace; }},
        {"peers is set, but world is 0 or 1",
         [](auto& a) { a.peers = reinterpret_cast<void* const*>(0x800000); }}});
   expect(shape_of([](auto& d) { d.shared_intermediate = 128, d.shared_gate = 1; }),

@@ -116,7 +116,7 @@ TEST(Config, ATileThatIsAskedForIsTaken) {
   EXPECT_EQ(choose_config(shape).name(), "bf16 m256 n128");
 }
 
-// As many blocks as there are share a token's columns, but not below one trip's.
+// As many blocks as there are share a token's columns, down to about one trip's.
 TEST(Config, ColumnsOfACombination) {
   const auto columns = [](int hidden, int tokens, int tile) {
     Shape shape = shape_of({"", hidden, 2048, 32, 8, tokens, kF, ""});

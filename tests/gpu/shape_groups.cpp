@@ -89,6 +89,13 @@ constexpr Variation kLimits[] = {
        d.hidden = 16384;
        d.intermediate = 128;
      }},
+    {"uneven-columns",  // of the parts that a token's combinations are
+     [](moeopt_moe_desc& d, BatchPlan& b) {
+       d.hidden = 5120;
+       d.intermediate = 128;
+       d.max_tokens = b.tokens = 40;
+       b.out_padding = 8;
+     }},
     {"widest-intermediate",
      [](moeopt_moe_desc& d, BatchPlan&) {
        d.intermediate = 32768;

@@ -18,7 +18,7 @@ namespace {
 namespace moe = cuda::moe;
 
 constexpr ModelLayer kSmall{"", 512, 384, 24, 4, 1, 256, false};
-constexpr int kTokens[] = {1, 4, 30, 200, 600};  // words, local lists, lists, images
+constexpr int kTokens[] = {1, 4, 30, 200, 600};  // words, local lists, images, a wide gate
 
 // Two sets of rows for calls in turns, so that what an earlier launch left behind shows.
 struct Turns {

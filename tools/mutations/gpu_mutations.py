@@ -296,6 +296,7 @@ ORDER = [
     Mutation("given ids reported by another part (y counted)", COMBINE,
              "find_addends(p, s, run, own, addends, consumer % 32, task.unit == 0);",
              "find_addends(p, s, run, own, addends, consumer % 32, task.unit == 1);"),
+    Mutation("the last part of the columns as wide as the others", COMBINE, "min(begin + part, pieces)", "begin + part"),
     Mutation("rows counted twice", PUBLISHER, "static_cast<unsigned long long>(info.rows));",
              "static_cast<unsigned long long>(2 * info.rows));"),
 ]

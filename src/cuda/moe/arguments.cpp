@@ -152,6 +152,9 @@ moeopt_moe_args check_args(const Shape& shape, const moeopt_moe_args* given) {
   check_route(shape, args, rows > 0);
   check_pointer("workspace", args.workspace, kPackedAlignment);
   check_aligned("control", args.control, kPackedAlignment);
+  if (args.control == args.workspace) {
+    refuse_argument("control is the workspace; null means the workspace's own");
+  }
   check_given("peers", args.peers, false, "world is 0 or 1");
   return args;
 }

@@ -61,7 +61,7 @@ int choose_tile(const Shape& shape, double rows) {
 }
 
 // The last combination ends a launch: as many blocks as there are share a token's columns, down to
-// eight for each thread, which are one trip to the cache.
+// about eight for each thread, which are one trip to the cache.
 int choose_combine_columns(const Shape& shape, const Config& config) {
   constexpr int kOneTrip = 2048;
   if (config.few()) return kCombineColumns;

@@ -233,7 +233,7 @@ struct alignas(1024) SharedState {
   Mbarrier tokens_empty[T::kTokenBarriers];  // consumer warps
   Mbarrier speculated;                       // producer's expect_tx, stage after stage
   Mbarrier task_full[T::kTaskSlots];         // producer
-  Mbarrier task_scales[T::kTaskSlots];       // producer's expect_tx: weight_scales; fp8 alone
+  Mbarrier task_scales[T::kTaskSlots];       // producer's expect_tx, once a use of the slot; fp8
   Mbarrier task_rows[T::kTaskSlots];         // the first loader's lanes: y_row is written
   Mbarrier task_stored[T::kTaskSlots];       // consumer warps: done with the task, results stored
   Mbarrier task_empty[T::kTaskSlots];        // loader warps and publisher
